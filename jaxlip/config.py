@@ -1,0 +1,227 @@
+"""Experiment configuration: frozen dataclasses, config files, command-line overrides, JSON. Imports no jax.
+
+A config file has one `get_config() -> Experiment` and a docstring that is its launch command. Each field is declared
+once, next to what consumes it: the engine's here, a task's and a model's in their own modules, as `Component`s.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import io
+import math
+import pathlib
+import re
+import runpy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tyro
+
+from jaxlip.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Component:
+    """A part of an experiment that a config file chooses: data, task, model."""
+
+
+def require(condition: bool, owner: object, field: str, bound: str) -> None:
+    """Raises ValueError("Optim.lr=0 must be ...") unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{type(owner).__name__}.{field}={getattr(owner, field)!r} must be {bound}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optim(Component):
+    """AdamW under warmup + cosine, times reduce-on-plateau fed by the validation loss."""
+
+    lr: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay, on matrices only (not on biases and norms)."""
+    clip: float = 1.0
+    """Global gradient norm above which gradients are scaled down."""
+    warmup_epochs: float = 2.0
+    """Epochs of linear warmup from 0."""
+    final: float = 0.01
+    """Learning rate at the end of the cosine, as a part of the peak."""
+    plateau_patience: int = 10
+    """Evaluations without a better validation loss before the rate is multiplied by `plateau_factor`."""
+    plateau_factor: float = 0.5
+    """Factor of one plateau reduction."""
+
+    def __post_init__(self):
+        require(self.lr > 0, self, "lr", "positive")
+        require(self.weight_decay >= 0, self, "weight_decay", "0 or more")
+        require(self.clip > 0, self, "clip", "positive")
+        require(self.warmup_epochs >= 0, self, "warmup_epochs", "0 or more")
+        require(0 <= self.final <= 1, self, "final", "in [0, 1]")
+        require(self.plateau_patience >= 1, self, "plateau_patience", "1 or more")
+        require(0 < self.plateau_factor <= 1, self, "plateau_factor", "in (0, 1]")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Component):
+    """How long, in what batches, and when to look in."""
+
+    epochs: int = 40
+    """Passes over the training split at the most."""
+    batch: int = 32
+    """Examples a step, over all devices."""
+    seed: int = 0
+    """Seeds initial parameters, batch order, dropout and augmentation."""
+    steps_per_dispatch: int = 25
+    """Optimiser steps that run on the device between two looks of the host (and of a signal); 100 or more on a GPU."""
+    eval_epochs: int = 1
+    """Epochs between two evaluations on the validation split (and checkpoints)."""
+    patience: int = 50
+    """Evaluations without a better validation loss (by `min_delta`) before training stops."""
+    min_delta: float = 0.0
+    """Smallest fall of the validation loss that counts as better."""
+    keep_best: int = 1
+    """Checkpoints kept by validation loss; the latest is always kept beside them."""
+
+    def __post_init__(self):
+        for field in ("epochs", "batch", "steps_per_dispatch", "eval_epochs", "patience", "keep_best"):
+            require(getattr(self, field) >= 1, self, field, "1 or more")
+        require(self.min_delta >= 0, self, "min_delta", "0 or more")
+        require(0 <= self.seed < 2**31 - 1, self, "seed", "from 0 to 2147483646")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(Component):
+    """All that a run is made from."""
+
+    name: str
+    """The run's folder, runs/<name>."""
+    data: Component
+    task: Component
+    optim: Optim = Optim()
+    train: Train = Train()
+    init_from: str | None = None
+    """Run whose best checkpoint gives the initial parameters (a warm start), by name or path."""
+
+    def __post_init__(self):
+        plain = re.fullmatch(r"\w[\w.+-]{0,99}", self.name)
+        require(bool(plain), self, "name", "a letter or digit and up to 99 letters, digits, '.', '_', '+' or '-'")
+        for name, value in leaf_fields(self):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name}={value} is not a finite number.")
+
+
+def load_config(path: str | pathlib.Path) -> Experiment:
+    """Runs a config file and returns its `get_config()`. Raises UserError if there is none."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        found = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "no config files"
+        raise UserError(f"config file {path} does not exist; in {path.parent} there is: {found}.")
+    try:
+        module = runpy.run_path(str(path))
+        experiment = module["get_config"]() if "get_config" in module else None
+    except SyntaxError as error:
+        raise UserError(f"config file {path} line {error.lineno} is not Python: {error.msg}.") from None
+    except UserError:
+        raise
+    # A config file is the user's own code: whatever it raises is theirs to mend.
+    except Exception as error:
+        raise UserError(f"config file {path} cannot be loaded: {type(error).__name__}: {error}") from None
+    if experiment is None:
+        raise UserError(f"config file {path} has no get_config() function, or it returns nothing.")
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"get_config() in {path} returns a {type(experiment).__name__}, not an Experiment.")
+    return experiment
+
+
+def leaf_fields(component: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ("train.epochs", 40) for every plain field of a nested config."""
+    for field in dataclasses.fields(component):  # type: ignore[arg-type]
+        value = getattr(component, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaf_fields(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value
+
+
+def override(experiment: Experiment, arguments: Sequence[str], prog: str = "jaxlip") -> Experiment:
+    """Applies command-line overrides such as `--train.epochs 5`. `--help` prints every field and exits.
+
+    Raises UserError for an unknown field (naming the nearest) or a value that does not fit.
+    """
+    known = [name for name, _ in leaf_fields(experiment)]
+    for argument in arguments:
+        name = argument[2:].split("=")[0].replace("-", "_")
+        plain = re.sub(r"(^|\.)no_", r"\1", name)
+        if argument.startswith("--") and name not in ("help", *known) and plain not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean --{close[0]}?" if close else "--help lists them all."
+            raise UserError(f"unknown option {argument}; {hint}")
+    said = io.StringIO()
+    helping = "--help" in arguments or "-h" in arguments
+    try:
+        with contextlib.nullcontext() if helping else contextlib.redirect_stderr(said):
+            return tyro.cli(Experiment, default=experiment, args=list(arguments), prog=prog)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    except SystemExit as exit_:
+        if exit_.code == 0:
+            raise
+        raise UserError(_one_line(said.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The message inside one of tyro's boxes."""
+    lines = [re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in box.splitlines()]
+    body = [line for line in lines[1:] if line]
+    end = next((i for i, line in enumerate(body) if line.startswith(("Argument helptext", "For full help"))), len(body))
+    return " ".join(body[:end]) or "the options cannot be read; see --help."
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses to tagged dicts, tuples to lists; inverse of `from_json`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {"class": f"{type(value).__module__}:{type(value).__qualname__}", **fields}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """Inverse of `to_json`; lists come back as tuples. Raises UserError for a class that is no longer there."""
+    if isinstance(value, list):
+        return tuple(from_json(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    fields = {key: from_json(item) for key, item in value.items() if key != "class"}
+    if "class" not in value:
+        return fields
+    module, _, name = value["class"].partition(":")
+    try:
+        class_ = getattr(importlib.import_module(module), name)
+        if not dataclasses.is_dataclass(class_):
+            raise TypeError(f"{name} is not a dataclass")
+        return class_(**fields)  # type: ignore[operator]
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"this run was saved with {value['class']}, which cannot be rebuilt here: {error}") from None
+
+
+def differences(saved: Experiment, asked: Experiment, *, ignore: Sequence[str] = ()) -> list[str]:
+    """Lines such as "optim.lr: 0.001 saved, 0.01 asked for" for every field that differs."""
+    old, new = dict(_flat_json(to_json(saved))), dict(_flat_json(to_json(asked)))
+    missing = "(no such field)"
+    return [
+        f"{name}: {old.get(name, missing)} saved, {new.get(name, missing)} asked for"
+        for name in sorted(old.keys() | new.keys())
+        if name not in ignore and old.get(name, missing) != new.get(name, missing)
+    ]
+
+
+def _flat_json(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _flat_json(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item

@@ -1,0 +1,132 @@
+"""Random variation of landmark clips in training, inside jit: on landmarks, so that every derived feature follows."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxlip.config import Component, require
+from jaxlip.face.presets import mirror_map
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augment(Component):
+    """How strongly training clips are varied; 0 everywhere leaves them as they are."""
+
+    shift: float = 0.0
+    """Standard deviation of a clip's translation, in inter-ocular distances."""
+    scale: float = 0.0
+    """Standard deviation of the logarithm of a clip's size."""
+    roll: float = 0.0
+    """Standard deviation of a clip's rotation in the image plane, in degrees."""
+    noise: float = 0.0
+    """Standard deviation of independent noise on every coordinate, in inter-ocular distances."""
+    warp: float = 0.0
+    """Largest local change of speaking rate: time runs between 1 - warp and 1 + warp times as fast."""
+    move: float = 0.0
+    """Largest shift in time, in frames."""
+    mask: float = 0.0
+    """Largest part of a clip's frames that is frozen (time masking): a run of frames repeats the one before it."""
+    flip: float = 0.0
+    """Probability of a horizontal flip; needs a preset that is closed under mirroring."""
+
+    def __post_init__(self):
+        for field in ("shift", "scale", "roll", "noise", "move"):
+            require(getattr(self, field) >= 0, self, field, "0 or more")
+        for field in ("warp", "mask"):
+            require(0 <= getattr(self, field) < 1, self, field, "in [0, 1)")
+        require(0 <= self.flip <= 1, self, "flip", "in [0, 1]")
+
+
+def similarity(landmarks_BTVC: Array, config: Augment, key: Array) -> Array:
+    """One random rotation, size and translation for each clip (in the image plane; depth is scaled)."""
+    keys = jax.random.split(key, 3)
+    batch = len(landmarks_BTVC)
+    angle_B = jnp.deg2rad(config.roll) * jax.random.normal(keys[0], (batch,))
+    size_B = jnp.exp(config.scale * jax.random.normal(keys[1], (batch,)))
+    shift_BC = config.shift * jax.random.normal(keys[2], (batch, 3))
+    cos_B, sin_B, zero_B = jnp.cos(angle_B), jnp.sin(angle_B), jnp.zeros(batch)
+    turn_BCC = jnp.stack(
+        [
+            jnp.stack([cos_B, -sin_B, zero_B], axis=-1),
+            jnp.stack([sin_B, cos_B, zero_B], axis=-1),
+            jnp.stack([zero_B, zero_B, jnp.ones(batch)], axis=-1),
+        ],
+        axis=-2,
+    )
+    turned_BTVC = jnp.einsum("btvc,bdc->btvd", landmarks_BTVC, turn_BCC * size_B[:, None, None])
+    return turned_BTVC + shift_BC[:, None, None]
+
+
+def warped_times(frames: int, batch: int, config: Augment, key: Array) -> Array:
+    """Source time of every frame [B, T], in frames: a smooth monotone warp about the middle, and a shift."""
+    keys = jax.random.split(key, 3)
+    # A random slope at three points of the clip, linear in between; the middle frame stays but for the shift.
+    slope_B3 = config.warp * jax.random.uniform(keys[0], (batch, 3), minval=-1.0, maxval=1.0)
+    position_T = np.linspace(0.0, 2.0, frames)
+    hats_T3 = np.maximum(0, 1 - np.abs(position_T[:, None] - np.arange(3.0)))
+    steps_BT = 1 + slope_B3 @ hats_T3.T.astype(np.float32)
+    time_BT = jnp.cumsum(steps_BT, axis=1)
+    middle = frames // 2
+    shift_B = config.move * jax.random.uniform(keys[1], (batch,), minval=-1.0, maxval=1.0)
+    return time_BT - time_BT[:, middle : middle + 1] + middle + shift_B[:, None]
+
+
+def frozen_times(time_BT: Array, config: Augment, key: Array) -> Array:
+    """Source times with one run of frames frozen at the time where the run begins."""
+    keys = jax.random.split(key, 2)
+    batch, frames = time_BT.shape
+    length_B = jax.random.uniform(keys[0], (batch,)) * config.mask * frames
+    start_B = jax.random.uniform(keys[1], (batch,)) * (frames - length_B)
+    index_1T = jnp.arange(frames)[None]
+    inside_BT = (index_1T >= start_B[:, None]) & (index_1T < (start_B + length_B)[:, None])
+    first_B = jnp.clip(jnp.floor(start_B), 0, frames - 1).astype(jnp.int32)
+    return jnp.where(inside_BT, jnp.take_along_axis(time_BT, first_B[:, None], axis=1), time_BT)
+
+
+def resample(values_BTVC: Array, frames_BT: Array, time_BT: Array) -> Array:
+    """Linear interpolation of [B, T, V, C] at fractional times [B, T], from real frames only, clamped to the clip."""
+    frames = values_BTVC.shape[1]
+    time_BT = jnp.clip(time_BT, 0, frames - 1)
+    before_BT = jnp.minimum(jnp.floor(time_BT).astype(jnp.int32), frames - 2)
+    row = jnp.arange(len(values_BTVC))[:, None]
+    weight_BT = time_BT - before_BT
+    first_BT = (1 - weight_BT) * frames_BT[row, before_BT]
+    second_BT = weight_BT * frames_BT[row, before_BT + 1]
+    total_BT = jnp.maximum(first_BT + second_BT, 1e-6)
+    first_BTVC, second_BTVC = values_BTVC[row, before_BT], values_BTVC[row, before_BT + 1]
+    return first_BTVC * (first_BT / total_BT)[..., None, None] + second_BTVC * (second_BT / total_BT)[..., None, None]
+
+
+def nearest(mask_BT: Array, time_BT: Array) -> Array:
+    """A bool mask at the nearest source frame; False outside the clip."""
+    index_BT = jnp.round(time_BT).astype(jnp.int32)
+    inside_BT = (index_BT >= 0) & (index_BT < mask_BT.shape[1])
+    row = jnp.arange(len(mask_BT))[:, None]
+    return mask_BT[row, jnp.clip(index_BT, 0, mask_BT.shape[1] - 1)] & inside_BT
+
+
+def augment(batch, config: Augment, key: Array, *, ids: tuple[int, ...], preset: str):
+    """A varied copy of a FaceBatch; landmarks, masks and speech move together.
+
+    Raises UserError if `flip` is asked for and the preset's points are not closed under mirroring.
+    """
+    keys = jax.random.split(key, 5)
+    landmarks_BTVC = batch.landmarks_BTVC
+    masks = {name: getattr(batch, name) for name in ("frames_BT", "detected_BT", "speech_BT")}
+    if config.warp or config.move or config.mask:
+        time_BT = warped_times(landmarks_BTVC.shape[1], len(landmarks_BTVC), config, keys[0])
+        landmarks_BTVC = resample(landmarks_BTVC, batch.frames_BT, frozen_times(time_BT, config, keys[1]))
+        masks = {name: nearest(mask_BT, time_BT) for name, mask_BT in masks.items()}
+    if config.shift or config.scale or config.roll:
+        landmarks_BTVC = similarity(landmarks_BTVC, config, keys[2])
+    if config.flip:
+        rows = np.array(mirror_map(ids, f"preset {preset}"))
+        flipped_BTVC = landmarks_BTVC[:, :, rows] * np.array([[[[-1, 1, 1]]]], np.float32)
+        chosen_B = jax.random.bernoulli(keys[3], config.flip, (len(landmarks_BTVC),))
+        landmarks_BTVC = jnp.where(chosen_B[:, None, None, None], flipped_BTVC, landmarks_BTVC)
+    if config.noise:
+        landmarks_BTVC += config.noise * jax.random.normal(keys[4], landmarks_BTVC.shape)
+    return dataclasses.replace(batch, landmarks_BTVC=landmarks_BTVC, **masks)
