@@ -1,0 +1,124 @@
+"""What the engine trains on: splits of examples in length buckets, resident on the device, and the order of batches."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jaxlip.config import Component
+
+
+class Examples(Protocol):
+    """A frozen dataclass pytree whose arrays share the leading example axis; `examples_B` is True for real rows."""
+
+    examples_B: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaceBatch:
+    """Face clips of one length bucket: T frames each, padded on the right (and masked inside long gaps).
+
+    `landmarks_BTVC` f32, normalised, V = the stored ids of the preset; `frames_BT` bool, real frames; `detected_BT`
+    bool, frames with a face (the others are interpolated); `speech_BT` bool, frames of the labelled word or sentence;
+    `target` what is to be learned: int32 [B] of a word, Tokens of a sentence; `examples_B` bool, False for rows that
+    only fill the last batch.
+    """
+
+    landmarks_BTVC: Any
+    frames_BT: Any
+    detected_BT: Any
+    speech_BT: Any
+    target: Any
+    examples_B: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """The examples of one split: a batch of NumPy arrays and the examples' names for every length bucket."""
+
+    buckets: tuple[Any, ...]
+    names: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return sum(len(names) for names in self.names)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Corpus:
+    """What a task makes of a data config.
+
+    `spec` holds what a model of these data is built from (it travels with the checkpoint); `counts` and `notes` tell
+    what was read and what was left out, for people and for config.json.
+    """
+
+    splits: dict[str, Split]
+    spec: Component
+    counts: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 over every array and name of every split: equal only for equal data in equal order."""
+        digest = hashlib.sha256()
+        for split in sorted(self.splits):
+            for bucket, names in zip(self.splits[split].buckets, self.splits[split].names, strict=True):
+                digest.update("\n".join((split, *names)).encode())
+                for array in jax.tree.leaves(bucket):
+                    digest.update(f"{array.shape}{array.dtype}".encode())
+                    digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:32]
+
+
+def bucket_of(length: int, edges: tuple[int, ...]) -> int | None:
+    """The smallest bucket that holds `length` frames, None if none does."""
+    return next((edge for edge in sorted(edges) if length <= edge), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dispatch:
+    """Batches that run on the device in one call: rows [K, B] of one bucket, -1 where the last batch is not full."""
+
+    bucket: int
+    rows_KB: np.ndarray
+    steps: int
+    """How many of the K batches are real; the others only keep the shape."""
+
+
+def _dispatches(rows_SB: np.ndarray, bucket: int, per_dispatch: int) -> Iterator[Dispatch]:
+    for start in range(0, len(rows_SB), per_dispatch):
+        rows_KB = rows_SB[start : start + per_dispatch]
+        padded_KB = np.full((per_dispatch, rows_SB.shape[1]), -1, np.int32)
+        padded_KB[: len(rows_KB)] = rows_KB
+        yield Dispatch(bucket, padded_KB, len(rows_KB))
+
+
+def _batched(order_N: np.ndarray, batch: int) -> np.ndarray:
+    padded = np.full(-(-len(order_N) // batch) * batch, -1, np.int32)
+    padded[: len(order_N)] = order_N
+    return padded.reshape(-1, batch)
+
+
+def steps_per_epoch(split: Split, batch: int) -> int:
+    return sum(-(-len(names) // batch) for names in split.names)
+
+
+def epoch_plan(split: Split, *, batch: int, per_dispatch: int, seed: int, epoch: int) -> list[Dispatch]:
+    """The dispatches of one epoch, from (seed, epoch) alone: every example once, shuffled in its bucket; the order of
+    dispatches shuffled between buckets."""
+    rng = np.random.default_rng([seed, epoch])
+    plan: list[Dispatch] = []
+    for bucket, names in enumerate(split.names):
+        plan.extend(_dispatches(_batched(rng.permutation(len(names)), batch), bucket, per_dispatch))
+    return [plan[i] for i in rng.permutation(len(plan))]
+
+
+def sequential_plan(split: Split, *, batch: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(bucket, rows [B]) over all examples in order, -1 where the last batch of a bucket is not full."""
+    for bucket, names in enumerate(split.names):
+        for rows_B in _batched(np.arange(len(names)), batch):
+            yield bucket, rows_B

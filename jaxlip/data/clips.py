@@ -1,0 +1,71 @@
+"""One face clip as it comes from a source: raw landmarks, and which words are spoken when."""
+
+import dataclasses
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+LANDMARKS = 478
+
+
+class DamagedClip(Exception):
+    """One clip cannot be used; the reason is counted and reported, the others go on."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpokenWord:
+    """A word and when it is spoken, in frames (fractions allowed)."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """Raw landmarks of one video, with its words.
+
+    `landmarks` f32 [T, 478, 3], image-normalised (x by width, y by height, z like x; NaN where no face);
+    `detected` bool [T]; `size` (width, height) in pixels.
+    """
+
+    name: str
+    split: str
+    landmarks: np.ndarray
+    detected: np.ndarray
+    fps: float
+    size: tuple[int, int]
+    words: tuple[SpokenWord, ...] = ()
+
+    def __post_init__(self):
+        if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (LANDMARKS, 3):
+            raise DamagedClip(f"landmarks have shape {self.landmarks.shape}, not [T, {LANDMARKS}, 3]")
+        if self.detected.shape != self.landmarks.shape[:1]:
+            raise DamagedClip(f"{len(self.landmarks)} frames of landmarks but {self.detected.shape} of `detected`")
+        if len(self.landmarks) == 0:
+            raise DamagedClip("no frames")
+        if not (np.isfinite(self.fps) and self.fps > 0):
+            raise DamagedClip(f"fps {self.fps} is not positive")
+        if min(self.size) <= 0:
+            raise DamagedClip(f"size {self.size} is not positive")
+
+
+def read_raw_landmarks(path: pathlib.Path) -> dict:
+    """Reads one `.npz` of the extraction stage: landmarks, detected, fps, size. Raises DamagedClip."""
+    try:
+        # Opened here: np.load leaves a file open that is not a whole archive.
+        with path.open("rb") as opened, np.load(opened) as file:
+            missing = {"landmarks", "detected", "fps", "size"} - set(file.files)
+            if missing:
+                raise DamagedClip(f"keys {', '.join(sorted(missing))} are missing")
+            landmarks_TVC = file["landmarks"].astype(np.float32)
+            detected_T = file["detected"].astype(bool)
+            width, height = (int(v) for v in file["size"])
+            fps = float(file["fps"])
+    except FileNotFoundError:
+        raise DamagedClip("no landmark file") from None
+    except (OSError, ValueError, TypeError, OverflowError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DamagedClip(f"not a readable .npz ({error})") from None
+    return {"landmarks": landmarks_TVC, "detected": detected_T, "fps": fps, "size": (width, height)}
