@@ -1,0 +1,104 @@
+"""Graph convolution over the landmarks of every frame, as dense products with a fixed propagation matrix.
+
+Activations are node-major, [V, F, H] with F = B * T: both the product with A_VV and the one with the weights are then
+single matrix products without a transpose, and pooling over nodes reduces the leading axis. `Topology.to_jraph()` with
+`jraph.GraphConvolution` is the oracle; on 88 fixed nodes the dense product is several times faster than segment sums.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from jaxlip.face.features import Features
+from jaxlip.face.topology import Topology
+from jaxlip.models.norm import NormReluDropout
+
+
+@jax.custom_vjp
+def mix_nodes(mix_VW: Float[Array, "V W"], x_WFD: Float[Array, "W F D"]) -> Float[Array, "V F D"]:
+    """Each of V nodes as a fixed weighted sum of W nodes, as one matrix product. No gradient for the weights.
+
+    The gradient is written out: the derived one asks for a transposed copy of the activations, which costs more on CPU
+    than the product itself.
+    """
+    return (mix_VW @ x_WFD.reshape(len(x_WFD), -1)).reshape(-1, *x_WFD.shape[1:])
+
+
+mix_nodes.defvjp(
+    lambda mix_VW, x_WFD: (mix_nodes(mix_VW, x_WFD), mix_VW),
+    lambda mix_VW, d_VFD: (None, mix_nodes(mix_VW.T, d_VFD)),
+)
+
+
+def multiply(x_VFD: Float[Array, "V F D"], weight_DH: Float[Array, "D H"]) -> Float[Array, "V F H"]:
+    """x W as one matrix product; on CPU its gradient is 1.4 times faster than that of the three-axis product."""
+    return (x_VFD.reshape(-1, x_VFD.shape[-1]) @ weight_DH).reshape(*x_VFD.shape[:2], -1)
+
+
+def _glorot(rngs: nnx.Rngs, fan_in: int, fan_out: int) -> nnx.Param:
+    return nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), (fan_in, fan_out)))
+
+
+class FactoredGraphConv(nnx.Module):
+    """A X W + b where X is a part per node and a part that is the same at every node of a frame.
+
+    Exactly (A X_node) W_node + (A 1) (x_frame W_frame): the frame part is multiplied once a frame, not once a node.
+    """
+
+    def __init__(self, topology: Topology, node_features: int, frame_features: int, fan_out: int, *, rngs: nnx.Rngs):
+        self.weight = _glorot(rngs, node_features + frame_features, fan_out)
+        self.bias = nnx.Param(jnp.zeros(fan_out))
+        self.topology = topology
+        self.node_features = node_features
+
+    def __call__(self, node_VFD: Float[Array, "V F Dn"], frame_FD: Float[Array, "F Df"]) -> Float[Array, "V F H"]:
+        node_DH, frame_DH = jnp.split(self.weight[...], [self.node_features])
+        propagation_VV = jnp.asarray(self.topology.propagation_VV)
+        row_sums_V1 = propagation_VV.sum(axis=1, keepdims=True)
+        from_nodes_VFH = multiply(mix_nodes(propagation_VV, node_VFD), node_DH)
+        from_frame_VFH = mix_nodes(row_sums_V1, (frame_FD @ frame_DH)[None])
+        return from_nodes_VFH + from_frame_VFH + self.bias[...][None, None]
+
+
+class GraphConv(nnx.Module):
+    """A X W + b (Kipf and Welling, ICLR 2017, eq. 2), multiplied in the cheaper order."""
+
+    def __init__(self, topology: Topology, fan_in: int, fan_out: int, *, rngs: nnx.Rngs):
+        self.weight = _glorot(rngs, fan_in, fan_out)
+        self.bias = nnx.Param(jnp.zeros(fan_out))
+        self.topology = topology
+
+    def __call__(self, x_VFD: Float[Array, "V F D"]) -> Float[Array, "V F H"]:
+        fan_in, fan_out = self.weight.shape
+        propagation_VV = jnp.asarray(self.topology.propagation_VV)
+        if fan_in < fan_out:
+            return multiply(mix_nodes(propagation_VV, x_VFD), self.weight[...]) + self.bias[...][None, None]
+        return mix_nodes(propagation_VV, multiply(x_VFD, self.weight[...])) + self.bias[...][None, None]
+
+
+class GraphEncoder(nnx.Module):
+    """Stacked graph convolutions, each with NormReluDropout; mean pool beside max pool over the nodes of a frame.
+
+    The dropout rate grows with depth: min(0.7, p * (1 + 0.2 i / (L - 1))).
+    """
+
+    def __init__(
+        self, topology: Topology, sizes: tuple[int, int], hidden: int, layers: int, dropout: float, *, rngs: nnx.Rngs
+    ):
+        self.first = FactoredGraphConv(topology, *sizes, hidden, rngs=rngs)
+        self.convs = nnx.List([GraphConv(topology, hidden, hidden, rngs=rngs) for _ in range(layers - 1)])
+        rates = [min(0.7, dropout * (1 + 0.2 * i / max(1, layers - 1))) for i in range(layers)]
+        self.norms = nnx.List([NormReluDropout(hidden, rate=rate, site=i) for i, rate in enumerate(rates)])
+
+    def __call__(
+        self, features: Features, frames_BT: Bool[Array, "B T"], key: Array | None
+    ) -> Float[Array, "B T Dout"]:
+        frames_F = frames_BT.reshape(-1)
+        node_VFD = jnp.moveaxis(features.node_BTVD.reshape(len(frames_F), *features.node_BTVD.shape[2:]), 1, 0)
+        frame_FD = features.frame_BTD.reshape(len(frames_F), -1)
+        x_VFH = self.norms[0](self.first(node_VFD, frame_FD), frames_F, key)
+        for conv, norm in zip(self.convs, self.norms[1:], strict=True):
+            x_VFH = norm(conv(x_VFH), frames_F, key)
+        pooled_FH = jnp.concatenate([x_VFH.mean(axis=0), x_VFH.max(axis=0)], axis=-1)
+        return pooled_FH.reshape(*frames_BT.shape, -1)

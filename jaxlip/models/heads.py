@@ -1,0 +1,28 @@
+"""From a sequence to one vector, and from a vector to classes."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from jaxlip.models.norm import NormReluDropout
+
+
+def masked_mean(x_BTD: Float[Array, "B T D"], mask_BT: Bool[Array, "B T"]) -> Float[Array, "B D"]:
+    """Mean over the frames of the mask; zero where there is none."""
+    weight_BT1 = mask_BT[..., None].astype(x_BTD.dtype)
+    return jnp.sum(x_BTD * weight_BT1, axis=1) / jnp.maximum(weight_BT1.sum(axis=1), 1)
+
+
+class Classifier(nnx.Module):
+    """Linear, batch norm, ReLU, dropout, Linear."""
+
+    def __init__(self, fan_in: int, hidden: int, classes: int, dropout: float, *, site: int, rngs: nnx.Rngs):
+        self.hidden = nnx.Linear(fan_in, hidden, rngs=rngs)
+        self.norm = NormReluDropout(hidden, rate=dropout, site=site)
+        self.out = nnx.Linear(hidden, classes, rngs=rngs)
+
+    def __call__(
+        self, x_BD: Float[Array, "B D"], examples_B: Bool[Array, " B"], key: Array | None
+    ) -> Float[Array, "B K"]:
+        hidden_1BH = self.norm(self.hidden(x_BD)[None], examples_B, key)
+        return self.out(hidden_1BH[0])

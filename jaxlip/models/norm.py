@@ -1,0 +1,133 @@
+"""Masked batch normalisation, fused with the ReLU and dropout that follow it.
+
+The three are one function with its own gradient: only the pre-activation is kept for the backward pass, the variance is
+taken in two passes (the one-pass formula loses digits), and dropout's mask is a hash of the element's index that is
+computed again instead of being stored.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, UInt32
+
+EPSILON = 1e-5
+MOMENTUM = 0.1
+
+
+def hashed_uniform(shape: tuple[int, ...], seed_2: UInt32[Array, " 2"]) -> UInt32[Array, "..."]:
+    """Uniform uint32 for every element of `shape`, from its index and a seed (lowbias32, C. Wellons, 2018).
+
+    Cheap enough to be computed inside whatever uses it, and the same on any number of devices.
+    """
+    strides = np.cumprod((1, *shape[:0:-1]), dtype=np.uint32)[::-1]
+    index = jnp.zeros((), jnp.uint32)
+    for axis, stride in enumerate(strides):
+        index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
+    x = index * np.uint32(0x9E3779B9) + seed_2[0]
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15) ^ seed_2[1]) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def dropout_seed(key: Array, site: int) -> UInt32[Array, " 2"]:
+    """The seed of one dropout site in one step."""
+    return jax.random.bits(jax.random.fold_in(key, site), (2,), jnp.uint32)
+
+
+def keep_mask(shape: tuple[int, ...], seed_2: UInt32[Array, " 2"], rate: float) -> Bool[Array, "..."]:
+    """True with probability 1 - rate."""
+    return hashed_uniform(shape, seed_2) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+
+
+def dropout(x: Float[Array, "..."], seed_2: UInt32[Array, " 2"], rate: float) -> Float[Array, "..."]:
+    """Inverted dropout with `hashed_uniform`."""
+    return jnp.where(keep_mask(x.shape, seed_2, rate), x / (1 - rate), 0) if rate > 0 else x
+
+
+def _moments(z_VFH, real_F):
+    """Mean and biased variance [H] over all nodes of real frames, in two passes, and the number of elements."""
+    weight_1F1 = real_F[None, :, None].astype(z_VFH.dtype)
+    n = jnp.maximum(weight_1F1.sum(), 1) * z_VFH.shape[0]
+    mean_H = jnp.sum(z_VFH * weight_1F1, axis=(0, 1)) / n
+    var_H = jnp.sum(jnp.square(z_VFH - mean_H[None, None]) * weight_1F1, axis=(0, 1)) / n
+    return mean_H, var_H, n
+
+
+def _activate(z_VFH, mean_H, inverse_H, scale_H, bias_H):
+    return (z_VFH - mean_H[None, None]) * (inverse_H * scale_H)[None, None] + bias_H[None, None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def norm_relu_dropout(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
+    """dropout(relu(batch_norm(z))) in training, zero in frames that are not real.
+
+    z_VFH [V, F, H], real_F bool [F]. Returns the activations and the batch's mean and biased variance [H], through
+    which no gradient flows.
+    """
+    outputs, _ = _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, rate)
+    return outputs
+
+
+def _kept(shape, real_F, seed_2, rate):
+    real = jnp.broadcast_to(real_F[None, :, None], shape)
+    return real & keep_mask(shape, seed_2, rate) if rate > 0 else real
+
+
+def _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
+    mean_H, var_H, n = _moments(z_VFH, real_F)
+    inverse_H = jax.lax.rsqrt(var_H + EPSILON)
+    active_VFH = jnp.maximum(_activate(z_VFH, mean_H, inverse_H, scale_H, bias_H), 0)
+    out_VFH = jnp.where(_kept(z_VFH.shape, real_F, seed_2, rate), active_VFH / (1 - rate), 0)
+    return (out_VFH, mean_H, var_H), (z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n)
+
+
+def _norm_relu_dropout_backward(rate, residuals, cotangents):
+    z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n = residuals
+    kept_VFH = _kept(z_VFH.shape, real_F, seed_2, rate)
+    positive_VFH = _activate(z_VFH, mean_H, inverse_H, scale_H, bias_H) > 0
+    active_VFH = jnp.where(kept_VFH & positive_VFH, cotangents[0] / (1 - rate), 0)
+    centred_VFH = z_VFH - mean_H[None, None]
+    d_bias_H = active_VFH.sum(axis=(0, 1))
+    d_scale_H = jnp.sum(active_VFH * centred_VFH, axis=(0, 1)) * inverse_H
+    # The batch's own mean and variance move with z: their share is taken off at every real element.
+    through_moments_VFH = (d_bias_H[None, None] + centred_VFH * (inverse_H * d_scale_H)[None, None]) / n
+    own_VFH = active_VFH - jnp.where(real_F[None, :, None], through_moments_VFH, 0)
+    return own_VFH * (scale_H * inverse_H)[None, None], None, d_scale_H, d_bias_H, None
+
+
+norm_relu_dropout.defvjp(_norm_relu_dropout_forward, _norm_relu_dropout_backward)
+
+
+class NormReluDropout(nnx.Module):
+    """Batch normalisation over real elements, ReLU, dropout. Running moments as in PyTorch (momentum 0.1, unbiased)."""
+
+    def __init__(self, features: int, *, rate: float, site: int):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+        self.batches = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.rate = rate
+        self.site = site
+
+    def __call__(
+        self, z_VFH: Float[Array, "V F H"], real_F: Bool[Array, " F"], key: Array | None
+    ) -> Float[Array, "V F H"]:
+        if key is None:
+            inverse_H = jax.lax.rsqrt(self.var[...] + EPSILON)
+            active_VFH = jnp.maximum(_activate(z_VFH, self.mean[...], inverse_H, self.scale[...], self.bias[...]), 0)
+            return jnp.where(real_F[None, :, None], active_VFH, 0)
+        seed_2 = dropout_seed(key, self.site)
+        args = (z_VFH, real_F, self.scale[...], self.bias[...], seed_2, self.rate)
+        out_VFH, mean_H, var_H = norm_relu_dropout(*args)  # type: ignore[misc]
+        n = real_F.sum() * z_VFH.shape[0]
+        unbiased_H = var_H * (n / jnp.maximum(n - 1, 1))
+        # A batch of padding alone says nothing about the data.
+        rate = jnp.where(n > 0, MOMENTUM, 0)
+        self.mean[...] = (1 - rate) * self.mean[...] + rate * mean_H
+        self.var[...] = (1 - rate) * self.var[...] + rate * unbiased_H
+        self.batches[...] = self.batches[...] + 1
+        return out_VFH

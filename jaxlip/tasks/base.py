@@ -1,0 +1,43 @@
+"""What the engine knows of a task: how to get data, a model, a loss and scores. It knows none by name."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array
+
+from jaxlip.config import Component
+from jaxlip.data.batches import Corpus, Split
+from jaxlip.metrics.mergeable import Mean
+from jaxlip.metrics.scores import Scores
+from jaxlip.models.base import Model
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One kind of learning problem; a frozen dataclass whose fields are its hyper-parameters."""
+
+    def corpus(self, data: Component) -> Corpus:
+        """Reads the data. Raises UserError for what the user can mend."""
+        ...
+
+    def shape_spec(self, data: Component) -> Component:
+        """A spec with the sizes that `build` needs, without reading any data (for parameter tables)."""
+        ...
+
+    def build(self, spec: Any) -> Model:
+        """The model for data of this spec."""
+        ...
+
+    def vary(self, batch: Any, spec: Any, key: Array) -> Any:
+        """A randomly varied batch; called in training only, inside jit."""
+        ...
+
+    def metrics(self, outputs: Any, batch: Any, *, train: bool) -> dict[str, Mean]:
+        """Mergeable metrics; "loss" is what training minimises and what model selection reads."""
+        ...
+
+    def score(self, outputs: Any, split: Split, train: Split, spec: Any) -> Scores:
+        """All scores of a split from the model's outputs on it (rows in the split's order), each beside its floor.
+
+        `train` gives the floors: the best constant answers known before looking at the split.
+        """
+        ...

@@ -1,0 +1,63 @@
+"""Isolated words: one window of a clip -> one of K words."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Array
+
+from jaxlip.config import Component, require
+from jaxlip.data.batches import Corpus, FaceBatch, Split
+from jaxlip.data.face import FaceData
+from jaxlip.data.words import WordSpec, load_words, shape_only_spec
+from jaxlip.face.augment import Augment, augment
+from jaxlip.face.features import stored_ids
+from jaxlip.face.presets import mirror_map
+from jaxlip.losses.cross_entropy import cross_entropy
+from jaxlip.metrics.classification import classification_scores
+from jaxlip.metrics.mergeable import Mean
+from jaxlip.metrics.scores import Scores
+from jaxlip.models.base import Model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Word(Component):
+    """Word classification by cross entropy."""
+
+    model: Component
+    """The network: a component with `build(spec)`, whose model gives logits [B, K]."""
+    label_smoothing: float = 0.1
+    """Part of the target that is spread evenly over all words."""
+    augment: Augment = Augment()
+    """Random variation of training clips."""
+
+    def __post_init__(self):
+        require(0 <= self.label_smoothing < 1, self, "label_smoothing", "in [0, 1)")
+
+    def corpus(self, data: FaceData) -> Corpus:
+        self._check_flip(data.preset)
+        return load_words(data)
+
+    def shape_spec(self, data: FaceData) -> WordSpec:
+        return shape_only_spec(data)
+
+    def build(self, spec: WordSpec) -> Model:
+        return self.model.build(spec)  # type: ignore[attr-defined]
+
+    def vary(self, batch: FaceBatch, spec: WordSpec, key: Array) -> FaceBatch:
+        return augment(batch, self.augment, key, ids=spec.input.ids, preset=spec.topology.preset)
+
+    def metrics(self, outputs: Array, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
+        smoothing = self.label_smoothing if train else 0.0
+        loss_B = cross_entropy(outputs, batch.target, smoothing=smoothing)
+        hit_B = outputs.argmax(axis=-1) == batch.target
+        return {"loss": Mean.of(loss_B, batch.examples_B), "accuracy": Mean.of(hit_B, batch.examples_B)}
+
+    def score(self, outputs: np.ndarray, split: Split, train: Split, spec: WordSpec) -> Scores:
+        labels_N = np.concatenate([bucket.target for bucket in split.buckets])
+        train_labels_M = np.concatenate([bucket.target for bucket in train.buckets])
+        clips_N = np.array([name.partition("#")[0] for names in split.names for name in names])
+        return classification_scores(outputs, labels_N, clips_N, train_labels_M, spec.classes)
+
+    def _check_flip(self, preset: str) -> None:
+        if self.augment.flip:
+            mirror_map(stored_ids(preset), f"preset {preset}")
