@@ -1,0 +1,61 @@
+"""The `jaxlip` command: one line and exit code 2 for what the user can mend."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from jaxlip.engine.loop import Interrupted
+from jaxlip.errors import UserError
+
+USAGE = """usage: jaxlip COMMAND [options]
+
+  train      train an experiment from a config file
+  evaluate   score a run on a split, with intervals, floors and plots
+  params     parameter table of a config's model
+
+`jaxlip COMMAND --help` lists a command's options."""
+
+
+def guarded(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
+    """Runs a command; returns the exit code."""
+    try:
+        command(arguments)
+    except UserError as error:
+        print(f"jaxlip: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"jaxlip: {stop}", file=sys.stderr)
+        return 128 + stop.number
+    except BrokenPipeError:
+        # Whoever read the output has left, as `head` does; what Python still holds goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("jaxlip: interrupted; nothing was running that could be saved.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_and_exit(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> NoReturn:
+    """Runs a command and ends the process with its exit code."""
+    code = guarded(command, arguments)
+    if code:
+        # At once: libraries with work in the background complain about a failure again while Python shuts down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(0)
+
+
+def main() -> None:
+    from jaxlip.cli import evaluate, params, train
+
+    commands = {"train": train.run, "evaluate": evaluate.run, "params": params.run}
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(USAGE)
+        sys.exit(0)
+    if name not in commands:
+        print(f"jaxlip: unknown command {name!r}; the commands are {', '.join(commands)}.", file=sys.stderr)
+        sys.exit(2)
+    run_and_exit(commands[name], rest)

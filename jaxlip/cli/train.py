@@ -1,0 +1,70 @@
+"""Train an experiment from a config file."""
+
+import pathlib
+from collections.abc import Sequence
+
+from jaxlip.cli.options import Parser, with_config
+from jaxlip.config import Experiment, differences
+from jaxlip.engine.checkpoint import Checkpoints
+from jaxlip.engine.loop import FREE_ON_RESUME, Trainer
+from jaxlip.engine.run import RunFolder
+from jaxlip.errors import UserError
+from jaxlip.report.saved import load_saved
+
+
+def run(arguments: Sequence[str]) -> None:
+    parser = Parser("train.py", __doc__, add_help=False)
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run of this name from its latest checkpoint"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="folder of all runs")
+    options, experiment = with_config(parser, arguments)
+    if options.resume and options.overwrite:
+        raise UserError("--resume and --overwrite exclude each other.")
+    fit(experiment, options.runs, resume=options.resume, overwrite=options.overwrite)
+
+
+def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: bool) -> None:
+    """Trains to the end and says how to look at the result."""
+    folder = RunFolder(runs / experiment.name)
+    resume = resume and _can_resume(folder, experiment)
+    if not resume:
+        folder.check_free(overwrite=overwrite)
+    source = RunFolder.find(experiment.init_from, runs) if experiment.init_from and not resume else None
+    initial = load_saved(source) if source else None
+    print(f"reading data ({experiment.name})", flush=True)
+    corpus = experiment.task.corpus(experiment.data)  # type: ignore[attr-defined]
+    print(f"examples: {corpus.counts['examples']}   fingerprint {corpus.fingerprint}", flush=True)
+    for note in corpus.notes:
+        print(f"note: {note}", flush=True)
+    if not resume:
+        # Only now: a mistake found while reading must not cost the run that is to be replaced.
+        folder.create(overwrite=overwrite)
+        folder.write_config(experiment, corpus.fingerprint, corpus.counts)
+    trainer = Trainer(experiment, folder, corpus)
+    if resume:
+        trainer.resume()
+        print(f"resuming at step {int(trainer.state.step)}", flush=True)
+    elif initial:
+        trainer.warm_start(initial.state.params, initial.state.model_state, str(initial.folder.path))
+        print(f"starting from {initial.folder.path}, step {initial.step}", flush=True)
+    trainer.fit()
+    trainer.checkpoints.close()
+    split = "test" if "test" in corpus.splits else "val"
+    print(f"score it with: python evaluate.py --run {folder.path} --split {split}")
+
+
+def _can_resume(folder: RunFolder, experiment: Experiment) -> bool:
+    """Whether there is a checkpoint to resume from; one with another config is refused before any data are read."""
+    if not folder.path.is_dir():
+        raise UserError(f"{folder.path} holds no run to resume; start it without --resume.")
+    if not folder.steps:
+        print(f"{folder.path} was stopped before its first checkpoint; starting it again", flush=True)
+        return False
+    checkpoints = Checkpoints(folder.checkpoints, read_only=True)
+    saved = checkpoints.meta(folder.steps[-1]).experiment
+    checkpoints.close()
+    if changed := differences(saved, experiment, ignore=FREE_ON_RESUME):
+        raise UserError(f"{folder.path} was trained with another config: {'; '.join(changed)}.")
+    return True

@@ -1,0 +1,58 @@
+"""What the validation loss decides: when to lower the learning rate, when to stop. And what signals decide."""
+
+import dataclasses
+import signal
+from types import FrameType
+
+from jaxlip.config import Component, Optim, Train
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Control(Component):
+    """Early stopping and reduce-on-plateau, both on the validation loss; saved with every checkpoint."""
+
+    best: float | None = None
+    """Lowest validation loss so far, counting falls of at least min_delta."""
+    waited: int = 0
+    """Evaluations since `best`."""
+    plateau_waited: int = 0
+    """Evaluations since `best` or the last reduction."""
+    lr_scale: float = 1.0
+    """Product of all reductions."""
+
+    def after(self, loss: float, optim: Optim, train: Train) -> "Control":
+        """The control after one more evaluation."""
+        if self.best is None or loss < self.best - train.min_delta:
+            return dataclasses.replace(self, best=loss, waited=0, plateau_waited=0)
+        waited = dataclasses.replace(self, waited=self.waited + 1, plateau_waited=self.plateau_waited + 1)
+        if waited.plateau_waited < optim.plateau_patience:
+            return waited
+        return dataclasses.replace(waited, plateau_waited=0, lr_scale=self.lr_scale * optim.plateau_factor)
+
+    def exhausted(self, train: Train) -> bool:
+        return self.waited >= train.patience
+
+
+class Signals:
+    """Notes SIGINT and SIGTERM instead of dying, so that the loop can save first; a second one is obeyed at once."""
+
+    def __init__(self):
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}

@@ -1,0 +1,229 @@
+"""The training loop: one readable pass from data to the last checkpoint."""
+
+import dataclasses
+import functools
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlip.config import Experiment, differences
+from jaxlip.data.batches import Corpus, Dispatch, Split, epoch_plan, sequential_plan, steps_per_epoch
+from jaxlip.engine.checkpoint import Checkpoints, Meta, Position
+from jaxlip.engine.control import Control, Signals
+from jaxlip.engine.mesh import data_mesh, replicate
+from jaxlip.engine.optim import optimizer, schedule
+from jaxlip.engine.progress import Progress, format_seconds
+from jaxlip.engine.run import RunFolder
+from jaxlip.engine.state import TrainState, initial_state
+from jaxlip.engine.step import Program
+from jaxlip.errors import UserError
+from jaxlip.metrics.mergeable import Mean
+from jaxlip.models.base import Flat
+
+# Fields that may change when a run is resumed: they do not change what a step computes (the data's fingerprint says
+# whether a folder that moved is still the same data).
+FREE_ON_RESUME = ("name", "init_from", "train.patience", "train.keep_best", "data.root", "data.splits")
+
+
+class NonFiniteLoss(UserError):
+    """Training met a loss or gradient that is not finite."""
+
+
+class Interrupted(Exception):
+    """A signal stopped the run, after it was saved."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.number = number
+
+
+class Trainer:
+    """A run in progress: corpus, program, state and position."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, corpus: Corpus):
+        self.experiment, self.folder, self.corpus = experiment, folder, corpus
+        train = experiment.train
+        self.train_split, self.val_split = corpus.splits["train"], corpus.splits["val"]
+        self.per_epoch = steps_per_epoch(self.train_split, train.batch)
+        self.total_steps = train.epochs * self.per_epoch
+        self.mesh = data_mesh(train.batch)
+        self.program = Program(
+            task=experiment.task,  # type: ignore[arg-type]
+            model=experiment.task.build(corpus.spec),  # type: ignore[attr-defined]
+            spec=corpus.spec,
+            tx=optimizer(experiment.optim),
+            schedule=schedule(experiment.optim, steps=self.total_steps, per_epoch=self.per_epoch),
+        )
+        self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0)
+        self.evaluate = jax.jit(self.program.evaluate)
+        self.key = replicate(jax.random.key(train.seed + 1), self.mesh)
+        build = functools.partial(initial_state, self.program.model, self.program.tx)
+        self.state = replicate(jax.jit(build)(jax.random.key(train.seed)), self.mesh)
+        self.position, self.control = Position(), Control()
+        self.checkpoints = Checkpoints(folder.checkpoints, keep_best=train.keep_best)
+
+    def meta(self) -> Meta:
+        return Meta(
+            experiment=self.experiment,
+            spec=self.corpus.spec,
+            fingerprint=self.corpus.fingerprint,
+            position=self.position,
+            control=self.control,
+        )
+
+    def warm_start(self, params: Flat, model_state: Flat, source: str) -> None:
+        """Takes parameters and batch statistics from another run. Raises UserError naming what does not fit."""
+        for have, given in ((self.state.params, params), (self.state.model_state, model_state)):
+            shapes = [{name: tuple(value.shape) for name, value in tree.items()} for tree in (given, have)]
+            names = sorted(shapes[0].keys() | shapes[1].keys())
+            wrong = [name for name in names if shapes[0].get(name) != shapes[1].get(name)]
+            if wrong:
+                there, here = (tree.get(wrong[0], "absent") for tree in shapes)
+                raise UserError(
+                    f"init_from={source} does not fit this model: {len(wrong)} arrays differ, the first is {wrong[0]}, "
+                    f"{there} there and {here} here."
+                )
+        params, model_state = replicate((params, model_state), self.mesh)
+        self.state = dataclasses.replace(self.state, params=params, model_state=model_state)
+
+    def resume(self) -> None:
+        """Continues from the latest checkpoint. Raises UserError if config or data are not what it was saved with."""
+        step = self.checkpoints.latest
+        assert step is not None, "the caller looks for a checkpoint first"
+        meta = self.checkpoints.meta(step)
+        if changed := differences(meta.experiment, self.experiment, ignore=FREE_ON_RESUME):
+            raise UserError(f"{self.folder.path} was trained with another config: {'; '.join(changed)}.")
+        if meta.fingerprint != self.corpus.fingerprint:
+            raise UserError(
+                f"{self.folder.path} was trained on other data: fingerprint {meta.fingerprint} saved, "
+                f"{self.corpus.fingerprint} found; counts now {self.corpus.counts['examples']}."
+            )
+        self.state = self.checkpoints.state(step, self.state)
+        self.position, self.control = meta.position, meta.control
+        self.folder.rewind_metrics(step)
+
+    def fit(self) -> dict[str, Any]:
+        """Trains to the end; returns the last logged row. Raises NonFiniteLoss or Interrupted."""
+        train, progress = self.experiment.train, Progress(done=int(self.state.step), total=self.total_steps)
+        data = [replicate(bucket, self.mesh) for bucket in self.train_split.buckets]
+        val_data = [replicate(bucket, self.mesh) for bucket in self.val_split.buckets]
+        row: dict[str, Any] = (self.folder.read_metrics() or [{}])[-1]
+        with self.folder.events() as events, Signals() as signals, jax.set_mesh(self.mesh):
+            while self.position.epoch < train.epochs and not self.control.exhausted(train):
+                began = time.perf_counter()
+                self._train_epoch(data, signals, progress)
+                speed = len(self.train_split) / (time.perf_counter() - began)
+                sums = self.position.sums
+                self.position = Position(epoch=self.position.epoch + 1)
+                if self.position.epoch % train.eval_epochs and self.position.epoch < train.epochs:
+                    continue
+                val = self._validate(val_data)
+                row = self._log(sums, val, speed, progress, events)
+                if signals.received:
+                    self._stop(signals)
+        self.checkpoints.wait()
+        progress.close()
+        complete = self.position.epoch >= train.epochs
+        why = "all epochs" if complete else f"no better validation loss in {train.patience} evaluations"
+        seconds = format_seconds(time.perf_counter() - progress.start)
+        progress.say(f"done after epoch {self.position.epoch} ({why}) in {seconds}")
+        return row
+
+    def _train_epoch(self, data: list[Any], signals: Signals, progress: Progress) -> None:
+        train = self.experiment.train
+        plan = epoch_plan(
+            self.train_split,
+            batch=train.batch,
+            per_dispatch=min(train.steps_per_dispatch, self.per_epoch),
+            seed=train.seed,
+            epoch=self.position.epoch,
+        )
+        for index in range(self.position.dispatch, len(plan)):
+            part = plan[index]
+            rows_KB, steps = replicate((part.rows_KB, np.int32(part.steps)), self.mesh)
+            with jax.transfer_guard("disallow"):
+                self.state, sums = self.dispatch(self.state, data[part.bucket], rows_KB, steps, self.key)
+            sums = jax.device_get(sums)
+            self._check_finite(part)
+            self.position = Position(epoch=self.position.epoch, dispatch=index + 1, sums=_add(self.position.sums, sums))
+            progress.advance(part.steps, epoch=self.position.epoch + 1, loss=f"{sums['loss'].value:.3f}")
+            if signals.received and index + 1 < len(plan):
+                self._stop(signals)
+
+    def _check_finite(self, part: Dispatch) -> None:
+        bad = int(self.state.bad_step)
+        if bad < 0:
+            return
+        first = int(self.state.step) - part.steps
+        names = self.train_split.names[part.bucket]
+        clips = ", ".join(names[row] for row in part.rows_KB[bad - first] if row >= 0)
+        self.checkpoints.wait()
+        good = self.checkpoints.latest
+        saved = f"checkpoint {good} in {self.folder.checkpoints}" if good is not None else "none yet"
+        raise NonFiniteLoss(
+            f"loss or gradient is not finite at step {bad}; last good checkpoint: {saved}; clips of the batch: {clips}."
+        )
+
+    def _validate(self, val_data: list[Any]) -> dict[str, float]:
+        _, means = run_split(self.evaluate, self.state, self.val_split, val_data, self.experiment.train.batch)
+        if not math.isfinite(means["loss"]):
+            raise NonFiniteLoss(
+                f"the validation loss is {means['loss']} after step {int(self.state.step)}; "
+                f"last good checkpoint: {self.checkpoints.latest}."
+            )
+        return means
+
+    def _log(self, sums: dict, val: dict[str, float], speed: float, progress: Progress, events: Any) -> dict[str, Any]:
+        """Updates the control, saves, and writes the epoch's row to metrics.jsonl, TensorBoard and the screen."""
+        self.control = self.control.after(val["loss"], self.experiment.optim, self.experiment.train)
+        self.state = dataclasses.replace(self.state, lr_scale=replicate(np.float32(self.control.lr_scale), self.mesh))
+        row = {
+            "step": int(self.state.step),
+            "epoch": self.position.epoch,
+            **{f"train/{name}": total / max(weight, 1e-9) for name, (total, weight) in sums.items()},
+            **{f"val/{name}": value for name, value in val.items()},
+        }
+        # Logged before it is saved: a row without its checkpoint is dropped on resumption, the reverse would be lost.
+        self.folder.append_metrics(row)
+        self.checkpoints.save(self.state, self.meta(), val["loss"])
+        for name, value in {**row, "clips_per_second": speed}.items():
+            events.add_scalar(name, value, row["step"])
+        best = " best" if self.control.waited == 0 else ""
+        shown = [f"{k} {row[k]:.4f}" for k in row if k.startswith(("train/loss", "train/acc", "val/"))]
+        progress.say(
+            f"epoch {row['epoch']:3d}/{self.experiment.train.epochs}  step {row['step']:6d}  {'  '.join(shown)}"
+            f"  {speed:.0f} clips/s  eta {progress.eta}{best}"
+        )
+        return row
+
+    def _stop(self, signals: Signals) -> None:
+        assert signals.received is not None
+        self.checkpoints.save(self.state, self.meta(), None)
+        self.checkpoints.wait()
+        raise Interrupted(
+            int(signals.received),
+            f"stopped by {signals.received.name} at step {int(self.state.step)}, saved; continue with --resume.",
+        )
+
+
+def _add(sums: dict[str, tuple[float, float]], more: dict[str, Mean]) -> dict[str, tuple[float, float]]:
+    zero = (0.0, 0.0)
+    return {
+        name: (sums.get(name, zero)[0] + float(mean.total), sums.get(name, zero)[1] + float(mean.weight))
+        for name, mean in more.items()
+    }
+
+
+def run_split(
+    evaluate, state: TrainState, split: Split, data: list[Any], batch: int
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Outputs of every example in the split's order, and the metrics' values over all of them."""
+    outputs, sums = [], {}
+    for bucket, rows_B in sequential_plan(split, batch=batch):
+        out, metrics = jax.device_get(evaluate(state, data[bucket], jax.device_put(rows_B)))
+        outputs.append(out[rows_B >= 0])
+        sums = _add(sums, metrics)
+    return np.concatenate(outputs), {name: total / max(weight, 1e-9) for name, (total, weight) in sums.items()}

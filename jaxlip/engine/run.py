@@ -1,0 +1,101 @@
+"""A run's folder: runs/<name>/ with config.json, metrics.jsonl, checkpoints/, tensorboard/, and evaluate's files."""
+
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from jaxlip.config import Experiment, to_json
+from jaxlip.errors import UserError
+
+
+class RunFolder:
+    """Reads and writes a run's files. Creating one touches nothing."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+
+    @classmethod
+    def find(cls, run: str, runs: pathlib.Path) -> "RunFolder":
+        """A run by name under `runs`, or by path. Raises UserError if there is none, or it has no checkpoint."""
+        for path in (runs / run, pathlib.Path(run)):
+            if (path / "config.json").is_file():
+                folder = cls(path)
+                if not folder.steps:
+                    raise UserError(f"run {path} has no checkpoint yet; train it first.")
+                return folder
+        known = ", ".join(sorted(p.parent.name for p in runs.glob("*/config.json"))) or "none"
+        raise UserError(f"there is no run {run!r}, neither under {runs} nor as a path; runs there: {known}.")
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of finished checkpoints."""
+        return sorted(int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit())
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Raises UserError if the folder holds a run and `overwrite` is not set, or anything that is no run's."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; --name NEW or --runs FOLDER makes room for the run.")
+        if self.steps and not overwrite:
+            raise UserError(
+                f"{self.path} already holds a run (step {self.steps[-1]}): --resume continues it, --name NEW starts "
+                "another, --overwrite replaces it."
+            )
+        foreign = [path.name for path in self.path.glob("*") if not self._is_own(path)]
+        if foreign:
+            raise UserError(f"{self.path} holds files that no run made ({foreign[0]}, ...); use --name NEW.")
+
+    def create(self, *, overwrite: bool) -> None:
+        """Makes the folder, without what an earlier run left in it. Raises UserError as `check_free` does."""
+        self.check_free(overwrite=overwrite)
+        try:
+            if self.path.is_dir():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"the run folder {self.path} cannot be made: {error.strerror}.") from None
+
+    def _is_own(self, path: pathlib.Path) -> bool:
+        own = {self.config, self.metrics, self.checkpoints, self.tensorboard, self.path / "curves.png"}
+        return path in own or path.suffix in (".csv", ".png", ".html")
+
+    def write_config(self, experiment: Experiment, fingerprint: str, counts: dict[str, Any]) -> None:
+        text = json.dumps({"experiment": to_json(experiment), "data": {"fingerprint": fingerprint, **counts}}, indent=1)
+        self.config.write_text(text + "\n")
+
+    def events(self) -> Any:
+        """A TensorBoard writer, to be used in a `with` statement."""
+        # Imported here: the core must import without it.
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(str(self.tensorboard), flush_secs=5)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """One dict an evaluation, oldest first."""
+        if not self.metrics.is_file():
+            return []
+        rows = [_parse_row(line) for line in self.metrics.read_text().splitlines()]
+        return [row for row in rows if row is not None]
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops what was logged after `step`, so that a resumed run does not log it twice."""
+        lines = self.metrics.read_text().splitlines() if self.metrics.is_file() else []
+        kept = [line for line in lines if (row := _parse_row(line)) is not None and row["step"] <= step]
+        self.metrics.write_text("".join(f"{line}\n" for line in kept))
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _parse_row(line: str) -> dict[str, Any] | None:
+    """A logged row; None for a line that a kill cut short (its step is run and logged again)."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None

@@ -1,0 +1,40 @@
+"""Everything that a training run carries from step to step on the device."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jaxlip.models.base import Model
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """`params` and `model_state` by dotted path; `opt` optimiser state; `step` int32 steps taken; `lr_scale` f32, the
+    product of all plateau reductions; `bad_step` int32, the first step whose loss or gradient was not finite, else -1.
+    """
+
+    # Not annotated as arrays: JAX also fills pytrees with shapes, shardings and placeholders.
+    params: Any
+    model_state: Any
+    opt: Any
+    step: Any
+    lr_scale: Any
+    bad_step: Any
+
+
+def initial_state(model: Model, tx: optax.GradientTransformation, key: Array) -> TrainState:
+    """The state before the first step."""
+    params, model_state = model.init(key)
+    return TrainState(
+        params=params,
+        model_state=model_state,
+        opt=tx.init(params),
+        step=jnp.zeros((), jnp.int32),
+        lr_scale=jnp.ones((), jnp.float32),
+        bad_step=jnp.full((), -1, jnp.int32),
+    )

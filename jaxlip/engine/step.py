@@ -1,0 +1,86 @@
+"""One training step, and the dispatch that runs many of them on the device without the host looking in."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from jaxlip.config import Component
+from jaxlip.engine.mesh import shard_examples
+from jaxlip.engine.optim import apply_updates
+from jaxlip.engine.state import TrainState
+from jaxlip.metrics.mergeable import Mean
+from jaxlip.models.base import Model
+from jaxlip.tasks.base import Task
+
+
+def take(data: Any, rows_B: Int[Array, " B"]) -> Any:
+    """The batch of these rows; a negative row is a copy of row 0 that is not a real example."""
+    batch = jax.tree.map(lambda array: array[jnp.maximum(rows_B, 0)], data)
+    return shard_examples(dataclasses.replace(batch, examples_B=batch.examples_B & (rows_B >= 0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a step is made of; everything static."""
+
+    task: Task
+    model: Model
+    spec: Component
+    tx: optax.GradientTransformation
+    schedule: Callable[[Array], Array]
+
+    def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mean]]:
+        """One optimiser step. All randomness derives from (key, state.step), so that a resumed run repeats it."""
+        vary_key, model_key = jax.random.split(jax.random.fold_in(key, state.step))
+        batch = self.task.vary(batch, self.spec, vary_key)
+
+        def objective(params):
+            outputs, model_state = self.model.apply(params, state.model_state, batch, model_key)
+            metrics = self.task.metrics(outputs, batch, train=True)
+            return metrics["loss"].value, (metrics, model_state)
+
+        (loss, (metrics, model_state)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        norm = optax.tree.norm(grads)
+        updates, opt = self.tx.update(grads, state.opt, state.params)
+        rate = self.schedule(state.step) * state.lr_scale
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        one = jnp.ones((), jnp.float32)
+        metrics = {**metrics, "grad_norm": Mean(norm, one), "lr": Mean(rate, one)}
+        state = TrainState(
+            params=apply_updates(state.params, updates, rate),
+            model_state=model_state,
+            opt=opt,
+            step=state.step + 1,
+            lr_scale=state.lr_scale,
+            bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step),
+        )
+        return state, metrics
+
+    def dispatch(
+        self, state: TrainState, data: Any, rows_KB: Int[Array, "K B"], steps: Int[Array, ""], key: Array
+    ) -> tuple[TrainState, dict[str, Mean]]:
+        """`steps` of the K batches, one after the other; metrics summed over them.
+
+        A loop whose trip count is data, so that the last dispatch of an epoch, which is shorter, needs no trace of its
+        own.
+        """
+
+        def body(k, carry):
+            state, sums = carry
+            state, metrics = self.train_step(state, take(data, rows_KB[k]), key)
+            return state, {name: sums[name].merge(metrics[name]) for name in sums}
+
+        zero = jnp.zeros((), jnp.float32)
+        _, like = jax.eval_shape(self.train_step, state, take(data, rows_KB[0]), key)
+        return jax.lax.fori_loop(0, steps, body, (state, {name: Mean(zero, zero) for name in like}))
+
+    def evaluate(self, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> tuple[Any, dict[str, Mean]]:
+        """Outputs and metrics of one batch in inference."""
+        batch = take(data, rows_B)
+        outputs, _ = self.model.apply(state.params, state.model_state, batch, None)
+        return outputs, self.task.metrics(outputs, batch, train=False)

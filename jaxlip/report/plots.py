@@ -1,0 +1,46 @@
+"""Pictures of a run: training curves, confusion matrix."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+
+def _figure(width: float, height: float):
+    # The object-oriented interface needs no display and keeps no global state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plot_curves(rows: list[dict[str, Any]], path: pathlib.Path, floors: dict[str, float]) -> None:
+    """Training and validation curves of every metric that both have, over epochs, with floors as dashed lines."""
+    names = [key.partition("/")[2] for key in rows[-1] if key.startswith("val/")]
+    figure = _figure(5.5 * len(names), 4.0)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        # Training figures are those of the steps themselves, with dropout, augmentation and smoothed targets.
+        for split, label in (("train", "train, while training"), ("val", "val")):
+            points = [(row["epoch"], row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
+            axes.plot(*zip(*points, strict=True), label=label)
+        if name in floors:
+            axes.axhline(floors[name], linestyle="--", color="grey", label="floor")
+        axes.set(xlabel="epoch", ylabel=name, title=name)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def plot_confusion(confusion_KK: np.ndarray, classes: tuple[str, ...], path: pathlib.Path) -> None:
+    """Rows are the truth, columns the guess, shaded by the part of the row's examples."""
+    side = min(max(6.0, 0.19 * len(classes)), 24.0)
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    share_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share_KK, vmin=0, vmax=1, cmap="magma_r")
+    axes.set(xlabel="guess", ylabel="truth")
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(classes)), classes, fontsize=7)
+    figure.colorbar(image, ax=axes, fraction=0.04, label="part of the true word's examples")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,81 @@
+"""A saved run brought back to life from its checkpoint alone: model, parameters, spec; its data read again if asked."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlip.data.batches import Corpus
+from jaxlip.engine.checkpoint import Checkpoints, Meta
+from jaxlip.engine.loop import run_split
+from jaxlip.engine.mesh import data_mesh, replicate
+from jaxlip.engine.optim import optimizer
+from jaxlip.engine.run import RunFolder
+from jaxlip.engine.state import TrainState, initial_state
+from jaxlip.engine.step import Program
+from jaxlip.errors import UserError
+from jaxlip.models.base import Model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint in memory."""
+
+    folder: RunFolder
+    step: int
+    meta: Meta
+    model: Model
+    program: Program
+    state: TrainState
+
+    @property
+    def task(self) -> Any:
+        return self.meta.experiment.task
+
+    def corpus(self, **moved: str) -> Corpus:
+        """The data of the run, read again; `moved` replaces fields of its data config, such as a root that moved.
+
+        Raises UserError if they are not what it was trained on.
+        """
+        corpus = self.task.corpus(dataclasses.replace(self.meta.experiment.data, **moved))
+        if corpus.fingerprint != self.meta.fingerprint:
+            raise UserError(
+                f"the data of {self.folder.path} have changed: fingerprint {self.meta.fingerprint} saved, "
+                f"{corpus.fingerprint} found (data.source={getattr(self.meta.experiment.data, 'source', '?')}, "
+                f"data.root={getattr(self.meta.experiment.data, 'root', None)})."
+            )
+        return corpus
+
+    def predict(self, corpus: Corpus, split: str) -> tuple[np.ndarray, dict[str, float]]:
+        """Outputs and metrics on a split. Raises UserError if the data have no such split."""
+        if split not in corpus.splits:
+            raise UserError(f"there is no split {split!r} in these data; there are {', '.join(corpus.splits)}.")
+        batch = self.meta.experiment.train.batch
+        mesh = data_mesh(batch)
+        with jax.set_mesh(mesh):
+            data = [replicate(bucket, mesh) for bucket in corpus.splits[split].buckets]
+            return run_split(jax.jit(self.program.evaluate), self.state, corpus.splits[split], data, batch)
+
+
+def load_saved(folder: RunFolder, which: str = "best") -> Saved:
+    """The best or the latest checkpoint of a run."""
+    checkpoints = Checkpoints(folder.checkpoints, read_only=True)
+    step = checkpoints.best if which == "best" else checkpoints.latest
+    assert step is not None
+    meta = checkpoints.meta(step)
+    model = meta.experiment.task.build(meta.spec)  # type: ignore[attr-defined]
+    tx = optimizer(meta.experiment.optim)
+
+    like = jax.eval_shape(functools.partial(initial_state, model, tx), jax.random.key(0))
+    state = checkpoints.state(step, like)
+    checkpoints.close()
+    program = Program(
+        task=meta.experiment.task,  # type: ignore[arg-type]
+        model=model,
+        spec=meta.spec,
+        tx=tx,
+        schedule=lambda step: step * 0.0,
+    )
+    return Saved(folder=folder, step=step, meta=meta, model=model, program=program, state=state)
