@@ -1,0 +1,47 @@
+"""Two fake CPU devices, no silent rank promotion, and where the shared data are."""
+
+import os
+import pathlib
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+SHARED = pathlib.Path(os.environ.get("JAXLIP_SHARED", REPOSITORY / "../shared"))
+
+# Tests compile the same small programs again and again, in subprocesses too: they share a cache, kept between runs.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache/compiled")
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(512 * 2**20)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def grid_root(tmp_path_factory) -> pathlib.Path:
+    """Twenty-four real GRID clips as the extraction stage writes them; skipped where the shared data are absent."""
+    pack = SHARED / "data/grid_s1"
+    if not pack.is_dir():
+        pytest.skip(f"no GRID data at {pack}; set JAXLIP_SHARED")
+    import json
+    import sys
+
+    import numpy as np
+
+    sys.path.insert(0, str(pack))
+    try:
+        from unpack import read_pack
+    finally:
+        sys.path.remove(str(pack))
+    root = tmp_path_factory.mktemp("grid")
+    (root / "landmarks/s1").mkdir(parents=True)
+    (root / "align/s1").mkdir(parents=True)
+    aligns = json.loads((pack / "align.json").read_text())
+    splits = {"train": [], "val": [], "test": []}
+    for number, (name, arrays) in zip(range(24), read_pack(pack / "landmarks-0.pack"), strict=False):
+        np.savez(root / f"landmarks/s1/{name}.npz", **arrays)
+        (root / f"align/s1/{name}.align").write_text(aligns[name])
+        splits[("train", "train", "val", "test")[number % 4]].append(name)
+    (root / "splits.json").write_text(json.dumps(splits))
+    return root

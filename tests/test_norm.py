@@ -1,0 +1,121 @@
+"""Masked batch norm + ReLU + dropout: against float64 NumPy, an unpadded run, and finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxlip.models.norm import EPSILON, NormReluDropout, dropout, dropout_seed, hashed_uniform, norm_relu_dropout
+
+V, F, H = 5, 12, 3
+SEED = jnp.array([7, 9], jnp.uint32)
+
+
+@pytest.fixture
+def z_VFH():
+    return jnp.asarray(np.random.default_rng(0).normal(2.0, 3.0, (V, F, H)).astype(np.float32))
+
+
+def reference(z_VFH, real_F, scale_H, bias_H):
+    z = np.asarray(z_VFH, np.float64)[:, real_F]
+    mean_H, var_H = z.mean(axis=(0, 1)), z.var(axis=(0, 1))
+    out = np.zeros(z_VFH.shape)
+    out[:, real_F] = np.maximum((z - mean_H) / np.sqrt(var_H + EPSILON) * scale_H + bias_H, 0)
+    return out, mean_H, var_H
+
+
+def test_values_against_float64(z_VFH):
+    real_F = np.arange(F) < 8
+    scale_H, bias_H = np.array([1.0, 0.5, 2.0], np.float32), np.array([0.1, 0.0, -0.2], np.float32)
+    out, mean_H, var_H = norm_relu_dropout(z_VFH, jnp.array(real_F), scale_H, bias_H, SEED, 0.0)
+    want, want_mean_H, want_var_H = reference(z_VFH, real_F, scale_H, bias_H)
+    np.testing.assert_allclose(out, want, atol=2e-6)
+    np.testing.assert_allclose(mean_H, want_mean_H, rtol=1e-6)
+    np.testing.assert_allclose(var_H, want_var_H, rtol=1e-6)
+
+
+def test_variance_far_from_zero_keeps_its_digits():
+    z_VFH = 1e4 + np.random.default_rng(1).normal(size=(V, F, H)).astype(np.float32)
+    var_H = norm_relu_dropout(z_VFH, jnp.ones(F, bool), jnp.ones(H), jnp.zeros(H), SEED, 0.0)[2]
+    np.testing.assert_allclose(var_H, z_VFH.astype(np.float64).var(axis=(0, 1)), rtol=1e-3)
+
+
+def test_padding_changes_neither_value_nor_gradient(z_VFH):
+    weight = np.random.default_rng(2).normal(size=z_VFH.shape).astype(np.float32)
+
+    def loss(z, scale_H, bias_H, real_F, weight):
+        out = norm_relu_dropout(z, real_F, scale_H, bias_H, SEED, 0.0)[0]
+        return jnp.sum(out * weight)
+
+    args = (jnp.ones(H) * 1.5, jnp.ones(H) * 0.3)
+    short = jax.grad(loss, argnums=(0, 1, 2))(z_VFH[:, :8], *args, jnp.ones(8, bool), weight[:, :8])
+    padded = jax.grad(loss, argnums=(0, 1, 2))(z_VFH, *args, jnp.arange(F) < 8, weight)
+    np.testing.assert_allclose(padded[0][:, :8], short[0], atol=1e-5)
+    assert not np.asarray(padded[0][:, 8:]).any()
+    for got, want in zip(padded[1:], short[1:], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_gradient_against_autodiff(z_VFH, rate):
+    real_F = np.arange(F) < 9
+    weight = np.random.default_rng(3).normal(size=z_VFH.shape).astype(np.float32)
+
+    def plain(z, scale_H, bias_H):
+        n = V * 9
+        mask = jnp.array(real_F)[None, :, None]
+        mean_H = jnp.sum(z * mask, axis=(0, 1)) / n
+        var_H = jnp.sum(jnp.square(z - mean_H[None, None]) * mask, axis=(0, 1)) / n
+        normal = (z - mean_H[None, None]) / jnp.sqrt(var_H + EPSILON)[None, None]
+        active = jnp.maximum(normal * scale_H[None, None] + bias_H[None, None], 0)
+        return jnp.sum(jnp.where(mask, dropout(active, SEED, rate), 0) * weight)
+
+    def ours(z, scale_H, bias_H):
+        return jnp.sum(norm_relu_dropout(z, jnp.array(real_F), scale_H, bias_H, SEED, rate)[0] * weight)
+
+    args = (z_VFH, jnp.array([1.0, 0.5, 2.0]), jnp.array([0.1, 0.0, -0.2]))
+    np.testing.assert_allclose(ours(*args), plain(*args), rtol=1e-5)
+    for got, want in zip(jax.grad(ours, (0, 1, 2))(*args), jax.grad(plain, (0, 1, 2))(*args), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_running_moments_follow_torch_rule_and_ignore_empty_batches(z_VFH):
+    norm = NormReluDropout(H, rate=0.0, site=0)
+    norm(z_VFH, jnp.arange(F) < 8, jax.random.key(0))
+    z = np.asarray(z_VFH, np.float64)[:, :8]
+    np.testing.assert_allclose(norm.mean[...], 0.1 * z.mean(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * z.var(axis=(0, 1), ddof=1), rtol=1e-5)
+    before = np.asarray(norm.mean[...])
+    norm(z_VFH, jnp.zeros(F, bool), jax.random.key(0))
+    np.testing.assert_array_equal(norm.mean[...], before)
+
+
+def test_inference_uses_running_moments_only(z_VFH):
+    norm = NormReluDropout(H, rate=0.5, site=0)
+    alone = norm(z_VFH[:, :1], jnp.ones(1, bool), None)
+    together = norm(z_VFH, jnp.ones(F, bool), None)
+    np.testing.assert_array_equal(alone, together[:, :1])
+    assert isinstance(nnx.state(norm), nnx.State)
+
+
+def test_dropout_rate_scale_and_independence():
+    x = jnp.ones((200, 500))
+    kept = np.asarray(dropout(x, SEED, 0.3))
+    assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert abs((kept > 0).mean() - 0.7) < 0.005
+    other = np.asarray(dropout(x, dropout_seed(jax.random.key(0), 1), 0.3))
+    # Two masks agree where both keep or both drop: 0.7^2 + 0.3^2.
+    assert abs(((kept > 0) == (other > 0)).mean() - 0.58) < 0.01
+    rows = kept > 0
+    assert abs((rows[:-1] == rows[1:]).mean() - 0.58) < 0.01
+    assert abs((rows[:, :-1] == rows[:, 1:]).mean() - 0.58) < 0.01
+
+
+def test_hash_is_uniform_in_every_byte():
+    bits = np.asarray(hashed_uniform((256, 256), SEED))
+    for byte in range(4):
+        counts = np.bincount((bits.ravel() >> (8 * byte)) & 255, minlength=256)
+        chi2 = ((counts - 256.0) ** 2 / 256.0).sum()
+        # 255 degrees of freedom: mean 255, standard deviation 22.6.
+        assert 150 < chi2 < 370

@@ -1,0 +1,47 @@
+"""The README's commands, as written there, on small data."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from jaxlip.cli import evaluate, params, train
+from jaxlip.cli.main import guarded
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+COMMANDS = re.findall(r"^python (train\.py|evaluate\.py) (.*)$", BLOCKS, re.MULTILINE)
+SMALL = ["--train.epochs", "1", "--task.model.hidden", "8", "--data.preset", "lips40"]
+FEW = ["--data.visemes.train", "32", "--data.visemes.val", "32", "--data.visemes.test", "32"]
+
+
+def test_there_are_commands_for_every_step():
+    assert {script for script, _ in COMMANDS} == {"train.py", "evaluate.py"}
+    for line in ("make train", "make test", "python -m pip install -e . -c constraints.txt", "python -m pytest"):
+        assert re.search(rf"^{re.escape(line)}\b", BLOCKS, re.MULTILINE), line
+
+
+def test_commands_run_in_order(grid_root, tmp_path, monkeypatch, capsys):
+    repository = pathlib.Path(__file__).parents[1]
+    (tmp_path / "configs").symlink_to(repository / "configs")
+    monkeypatch.chdir(tmp_path)
+    for script, text in COMMANDS:
+        text = text.replace("GRID", str(grid_root)).replace("SPLITS", str(grid_root / "splits.json"))
+        arguments = shlex.split(text)
+        if script == "train.py":
+            arguments += SMALL + FEW
+        command = {"train.py": train.run, "evaluate.py": evaluate.run}[script]
+        assert guarded(command, arguments) == 0, capsys.readouterr().err
+    assert (tmp_path / "grid-v4.json").is_file()
+
+
+@pytest.mark.parametrize("path", re.findall(r"`(configs/\w+\.py)`", README))
+def test_parameter_counts_in_the_readme(path, capsys, monkeypatch):
+    monkeypatch.chdir(pathlib.Path(__file__).parents[1])
+    row = next((line for line in README.splitlines() if line.startswith(f"| `{path}` |")), None)
+    if row is None:
+        return
+    assert guarded(params.run, ["--config", path]) == 0
+    total = capsys.readouterr().out.splitlines()[-1].split()[1]
+    assert f" {total} " in row
