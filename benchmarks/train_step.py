@@ -69,7 +69,7 @@ def jaxlip_stepper(config: str, batch: int, frames: int, steps: int):
         schedule=schedule(experiment.optim, steps=1000, per_epoch=100),
     )
     dispatch = jax.jit(program.dispatch, donate_argnums=0)
-    state = jax.jit(lambda key: initial_state(program.model, program.tx, key))(jax.random.key(0))
+    state = jax.jit(lambda key: initial_state(program.model, program.tx, False, key))(jax.random.key(0))
     data = jax.device_put(data)
     rows_KB = jax.device_put(rng.integers(0, rows, (steps, batch)).astype(np.int32))
     key = jax.random.key(1)

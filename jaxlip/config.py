@@ -34,7 +34,7 @@ def require(condition: bool, owner: object, field: str, bound: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optim(Component):
-    """AdamW under warmup + cosine, times reduce-on-plateau fed by the validation loss."""
+    """AdamW under warmup + cosine, times reduce-on-plateau fed by the monitored validation metric."""
 
     lr: float = 1e-3
     """Peak learning rate."""
@@ -47,9 +47,11 @@ class Optim(Component):
     final: float = 0.01
     """Learning rate at the end of the cosine, as a part of the peak."""
     plateau_patience: int = 10
-    """Evaluations without a better validation loss before the rate is multiplied by `plateau_factor`."""
+    """Evaluations without a better monitored metric before the rate is multiplied by `plateau_factor`."""
     plateau_factor: float = 0.5
     """Factor of one plateau reduction."""
+    average: float = 0.0
+    """Decay of a moving average of the parameters, which is what validation and evaluation use; 0 turns it off."""
 
     def __post_init__(self):
         require(self.lr > 0, self, "lr", "positive")
@@ -59,6 +61,7 @@ class Optim(Component):
         require(0 <= self.final <= 1, self, "final", "in [0, 1]")
         require(self.plateau_patience >= 1, self, "plateau_patience", "1 or more")
         require(0 < self.plateau_factor <= 1, self, "plateau_factor", "in (0, 1]")
+        require(0 <= self.average < 1, self, "average", "in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,12 +78,14 @@ class Train(Component):
     """Optimiser steps that run on the device between two looks of the host (and of a signal); 100 or more on a GPU."""
     eval_epochs: int = 1
     """Epochs between two evaluations on the validation split (and checkpoints)."""
+    monitor: str = "loss"
+    """The validation metric (lower is better) that chooses the best checkpoint, lowers the rate and stops."""
     patience: int = 50
-    """Evaluations without a better validation loss (by `min_delta`) before training stops."""
+    """Evaluations without a better monitored metric (by `min_delta`) before training stops."""
     min_delta: float = 0.0
-    """Smallest fall of the validation loss that counts as better."""
+    """Smallest fall of the monitored metric that counts as better."""
     keep_best: int = 1
-    """Checkpoints kept by validation loss; the latest is always kept beside them."""
+    """Checkpoints kept by the monitored metric; the latest is always kept beside them."""
 
     def __post_init__(self):
         for field in ("epochs", "batch", "steps_per_dispatch", "eval_epochs", "patience", "keep_best"):

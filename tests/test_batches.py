@@ -97,7 +97,7 @@ def example(length, *, first=0, frames=100, label=0, speech=(2, 4)) -> Example:
         name=f"clip{length}#0",
         first=first,
         length=length,
-        speech=(first + speech[0], first + speech[1]),
+        speech_T=np.isin(np.arange(frames), first + np.arange(*speech)),
         label=label,
     )
 

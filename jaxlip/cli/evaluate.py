@@ -25,10 +25,12 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--root", help="where the run's data are now, if they have moved (data.root)")
     parser.add_argument("--splits", help="where the run's splits file is now (data.splits)")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="folder of all runs")
-    options = parser.parse_args(arguments)
+    parser.epilog = "Options --task.decode.* of the run's config (how sentences are decoded) can be given anew."
+    options, decoding = parser.parse_known_args(arguments)
     if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
         raise UserError(f"--json {options.json} cannot be written: it is a folder, or there is no folder for it.")
     saved = load_saved(RunFolder.find(options.run, options.runs), options.checkpoint)
+    saved = saved.read_with(decoding, parser.prog) if decoding else saved
     print(f"scoring {saved.folder.path} on {options.split}", flush=True)
     moved = {name: getattr(options, name) for name in ("root", "splits") if getattr(options, name)}
     figures, text = evaluate(saved, options.split, **moved)

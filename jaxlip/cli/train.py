@@ -47,7 +47,7 @@ def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: 
         trainer.resume()
         print(f"resuming at step {int(trainer.state.step)}", flush=True)
     elif initial:
-        trainer.warm_start(initial.state.params, initial.state.model_state, str(initial.folder.path))
+        trainer.warm_start(initial.state.best_params, initial.state.model_state, str(initial.folder.path))
         print(f"starting from {initial.folder.path}, step {initial.step}", flush=True)
     trainer.fit()
     trainer.checkpoints.close()

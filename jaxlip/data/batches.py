@@ -24,9 +24,10 @@ class FaceBatch:
     """Face clips of one length bucket: T frames each, padded on the right (and masked inside long gaps).
 
     `landmarks_BTVC` f32, normalised, V = the stored ids of the preset; `frames_BT` bool, real frames; `detected_BT`
-    bool, frames with a face (the others are interpolated); `speech_BT` bool, frames of the labelled word or sentence;
-    `target` what is to be learned: int32 [B] of a word, Tokens of a sentence; `examples_B` bool, False for rows that
-    only fill the last batch.
+    bool, frames with a face (the others are interpolated); `speech_BT` bool, the mask channel of the input: frames of
+    the labelled word (for a sentence, whose timing nobody knows in use, frames with a face); `target` what is to be
+    learned: int32 [B] of a word, SentenceTarget of a sentence; `examples_B` bool, False for rows that only fill the
+    last batch.
     """
 
     landmarks_BTVC: Any

@@ -1,6 +1,7 @@
 """One face clip as it comes from a source: raw landmarks, and which words are spoken when."""
 
 import dataclasses
+import math
 import pathlib
 import zipfile
 import zlib
@@ -21,6 +22,11 @@ class SpokenWord:
     text: str
     start: float
     end: float
+
+    def frames(self, length: int) -> np.ndarray:
+        """Bool [length]: the frames from floor(start) up to ceil(end)."""
+        frame_T = np.arange(length)
+        return (frame_T >= math.floor(self.start)) & (frame_T < math.ceil(self.end))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

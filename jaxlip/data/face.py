@@ -103,13 +103,16 @@ class FaceClip:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """A stretch of a clip with its target: the frames [first, first + length) and the frames that are speech."""
+    """A stretch of a clip with its target: the frames [first, first + length).
+
+    `speech_T` bool over the frames of the whole clip: what the mask channel of the input marks.
+    """
 
     clip: FaceClip
     name: str
     first: int
     length: int
-    speech: tuple[int, int]
+    speech_T: np.ndarray
     label: Any
 
 
@@ -181,9 +184,7 @@ def _cut(example: Example, length: int) -> dict[str, np.ndarray]:
     landmarks_TVC = np.zeros((length, *clip.landmarks_TVC.shape[1:]), np.float32)
     landmarks_TVC[to] = clip.landmarks_TVC[take]
     frames_T, detected_T, speech_T = np.zeros((3, length), bool)
-    frames_T[to], detected_T[to] = clip.frames_T[take], clip.detected_T[take]
-    start, end = (max(frame - example.first, 0) for frame in example.speech)
-    speech_T[start:end] = True
+    frames_T[to], detected_T[to], speech_T[to] = clip.frames_T[take], clip.detected_T[take], example.speech_T[take]
     return {
         "landmarks_BTVC": landmarks_TVC,
         "frames_BT": frames_T,
@@ -192,15 +193,21 @@ def _cut(example: Example, length: int) -> dict[str, np.ndarray]:
     }
 
 
-def stack_classes(labels: list[int]) -> np.ndarray:
-    """Class ids as int32 [N]."""
+def stack_classes(labels: list[int], frames: int) -> np.ndarray:
+    """Class ids as int32 [N]; a class has no frame axis."""
+    del frames
     return np.array(labels, np.int32)
 
 
 def assemble(
-    examples: Iterable[Example], buckets: tuple[int, ...], stack_labels: Callable[[list[Any]], Any] = stack_classes
+    examples: Iterable[Example],
+    buckets: tuple[int, ...],
+    stack_labels: Callable[[list[Any], int], Any] = stack_classes,
 ) -> Split:
-    """Stacks examples into the smallest buckets that hold them, in their order. Raises UserError if one fits none."""
+    """Stacks examples into the smallest buckets that hold them, in their order. Raises UserError if one fits none.
+
+    `stack_labels(labels, frames)` makes the target of a bucket of so many frames.
+    """
     by_bucket: dict[int, list[Example]] = collections.defaultdict(list)
     for example in examples:
         bucket = bucket_of(example.length, buckets)
@@ -216,7 +223,7 @@ def assemble(
         batches.append(
             FaceBatch(
                 **{key: np.stack([cut[key] for cut in cuts]) for key in cuts[0]},
-                target=stack_labels([example.label for example in rows]),
+                target=stack_labels([example.label for example in rows], bucket),
                 examples_B=np.ones(len(rows), bool),
             )
         )

@@ -1,6 +1,6 @@
 """Checkpoints that rebuild a run with nothing else: state, config, vocabulary, topology, feature scales, position.
 
-Orbax, asynchronous; the best by validation loss and the latest are both kept.
+Orbax, asynchronous; the best by the monitored validation metric and the latest are both kept.
 """
 
 import dataclasses
@@ -54,12 +54,12 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._folder = folder
         self._ocp = ocp
-        best = policy.BestN(get_metric_fn=_loss, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False)
+        best = policy.BestN(get_metric_fn=_monitored, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False)
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
                 # `best_fn` makes orbax write the metrics; the policy alone decides what is kept.
-                best_fn=_loss,
+                best_fn=_monitored,
                 best_mode="min",
                 preservation_policy=policy.AnyPreservationPolicy([best, policy.LatestN(1)]),
                 # A reader must not sweep away what a trainer is just writing.
@@ -69,8 +69,8 @@ class Checkpoints:
             item_names=("state", "meta"),
         )
 
-    def save(self, state: TrainState, meta: Meta, val_loss: float | None) -> None:
-        """Starts saving; `val_loss` is None where the run was stopped between evaluations."""
+    def save(self, state: TrainState, meta: Meta, monitored: float | None) -> None:
+        """Starts saving; `monitored` (lower is better) is None where the run was stopped between evaluations."""
         step = int(state.step)
         if step in self._manager.all_steps():
             return
@@ -78,7 +78,7 @@ class Checkpoints:
         self._manager.save(
             step,
             args=args.Composite(state=args.StandardSave(_plain(state)), meta=args.JsonSave(to_json(meta))),
-            metrics=None if val_loss is None else {"loss": val_loss},
+            metrics=None if monitored is None else {"monitored": monitored},
         )
 
     def wait(self) -> None:
@@ -93,7 +93,7 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """The step with the lowest validation loss, else the latest."""
+        """The step with the lowest monitored validation metric, else the latest."""
         step = self._manager.best_step()
         return self.latest if step is None else step
 
@@ -124,8 +124,8 @@ class Checkpoints:
         return TrainState(**saved["state"])
 
 
-def _loss(metrics: dict[str, float]) -> float:
-    return metrics["loss"]
+def _monitored(metrics: dict[str, float]) -> float:
+    return metrics["monitored"]
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the validation loss decides: when to lower the learning rate, when to stop. And what signals decide."""
+"""What a validation metric decides: when to lower the learning rate, when to stop. And what signals decide."""
 
 import dataclasses
 import signal
@@ -9,10 +9,10 @@ from jaxlip.config import Component, Optim, Train
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Control(Component):
-    """Early stopping and reduce-on-plateau, both on the validation loss; saved with every checkpoint."""
+    """Early stopping and reduce-on-plateau, both on one validation metric (lower is better). Saved with checkpoints."""
 
     best: float | None = None
-    """Lowest validation loss so far, counting falls of at least min_delta."""
+    """Lowest value so far, counting falls of at least min_delta."""
     waited: int = 0
     """Evaluations since `best`."""
     plateau_waited: int = 0
@@ -20,10 +20,10 @@ class Control(Component):
     lr_scale: float = 1.0
     """Product of all reductions."""
 
-    def after(self, loss: float, optim: Optim, train: Train) -> "Control":
+    def after(self, value: float, optim: Optim, train: Train) -> "Control":
         """The control after one more evaluation."""
-        if self.best is None or loss < self.best - train.min_delta:
-            return dataclasses.replace(self, best=loss, waited=0, plateau_waited=0)
+        if self.best is None or value < self.best - train.min_delta:
+            return dataclasses.replace(self, best=value, waited=0, plateau_waited=0)
         waited = dataclasses.replace(self, waited=self.waited + 1, plateau_waited=self.plateau_waited + 1)
         if waited.plateau_waited < optim.plateau_patience:
             return waited

@@ -56,13 +56,15 @@ class Trainer:
             spec=corpus.spec,
             tx=optimizer(experiment.optim),
             schedule=schedule(experiment.optim, steps=self.total_steps, per_epoch=self.per_epoch),
+            average=experiment.optim.average,
         )
         self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0)
         self.evaluate = jax.jit(self.program.evaluate)
         self.key = replicate(jax.random.key(train.seed + 1), self.mesh)
-        build = functools.partial(initial_state, self.program.model, self.program.tx)
+        build = functools.partial(initial_state, self.program.model, self.program.tx, experiment.optim.average > 0)
         self.state = replicate(jax.jit(build)(jax.random.key(train.seed)), self.mesh)
         self.position, self.control = Position(), Control()
+        self.said: set[str] = set()
         self.checkpoints = Checkpoints(folder.checkpoints, keep_best=train.keep_best)
 
     def meta(self) -> Meta:
@@ -87,7 +89,8 @@ class Trainer:
                     f"{there} there and {here} here."
                 )
         params, model_state = replicate((params, model_state), self.mesh)
-        self.state = dataclasses.replace(self.state, params=params, model_state=model_state)
+        average = dict(params) if self.state.average else {}
+        self.state = dataclasses.replace(self.state, params=params, model_state=model_state, average=average)
 
     def resume(self) -> None:
         """Continues from the latest checkpoint. Raises UserError if config or data are not what it was saved with."""
@@ -127,7 +130,7 @@ class Trainer:
         self.checkpoints.wait()
         progress.close()
         complete = self.position.epoch >= train.epochs
-        why = "all epochs" if complete else f"no better validation loss in {train.patience} evaluations"
+        why = "all epochs" if complete else f"no better validation {train.monitor} in {train.patience} evaluations"
         seconds = format_seconds(time.perf_counter() - progress.start)
         progress.say(f"done after epoch {self.position.epoch} ({why}) in {seconds}")
         return row
@@ -174,11 +177,14 @@ class Trainer:
                 f"the validation loss is {means['loss']} after step {int(self.state.step)}; "
                 f"last good checkpoint: {self.checkpoints.latest}."
             )
+        if self.experiment.train.monitor not in means:
+            raise UserError(f"Train.monitor={self.experiment.train.monitor!r} must be one of {', '.join(means)}.")
         return means
 
     def _log(self, sums: dict, val: dict[str, float], speed: float, progress: Progress, events: Any) -> dict[str, Any]:
         """Updates the control, saves, and writes the epoch's row to metrics.jsonl, TensorBoard and the screen."""
-        self.control = self.control.after(val["loss"], self.experiment.optim, self.experiment.train)
+        monitored = val[self.experiment.train.monitor]
+        self.control = self.control.after(monitored, self.experiment.optim, self.experiment.train)
         self.state = dataclasses.replace(self.state, lr_scale=replicate(np.float32(self.control.lr_scale), self.mesh))
         row = {
             "step": int(self.state.step),
@@ -188,7 +194,7 @@ class Trainer:
         }
         # Logged before it is saved: a row without its checkpoint is dropped on resumption, the reverse would be lost.
         self.folder.append_metrics(row)
-        self.checkpoints.save(self.state, self.meta(), val["loss"])
+        self.checkpoints.save(self.state, self.meta(), monitored)
         for name, value in {**row, "clips_per_second": speed}.items():
             events.add_scalar(name, value, row["step"])
         best = " best" if self.control.waited == 0 else ""
@@ -197,6 +203,11 @@ class Trainer:
             f"epoch {row['epoch']:3d}/{self.experiment.train.epochs}  step {row['step']:6d}  {'  '.join(shown)}"
             f"  {speed:.0f} clips/s  eta {progress.eta}{best}"
         )
+        warm = self.position.epoch > self.experiment.optim.warmup_epochs
+        advice = self.program.task.advice(val) if warm else None
+        if advice and advice not in self.said:
+            self.said.add(advice)
+            progress.say(f"warning: {advice}")
         return row
 
     def _stop(self, signals: Signals) -> None:
@@ -219,11 +230,13 @@ def _add(sums: dict[str, tuple[float, float]], more: dict[str, Mean]) -> dict[st
 
 def run_split(
     evaluate, state: TrainState, split: Split, data: list[Any], batch: int
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Outputs of every example in the split's order, and the metrics' values over all of them."""
-    outputs, sums = [], {}
+) -> tuple[list[Any], dict[str, float]]:
+    """Outputs of every example, one pytree a bucket with rows in its order; and the metrics' values over all."""
+    outputs: list[list[Any]] = [[] for _ in split.buckets]
+    sums: dict[str, tuple[float, float]] = {}
     for bucket, rows_B in sequential_plan(split, batch=batch):
         out, metrics = jax.device_get(evaluate(state, data[bucket], jax.device_put(rows_B)))
-        outputs.append(out[rows_B >= 0])
+        outputs[bucket].append(jax.tree.map(lambda array, real=rows_B >= 0: array[real], out))
         sums = _add(sums, metrics)
-    return np.concatenate(outputs), {name: total / max(weight, 1e-9) for name, (total, weight) in sums.items()}
+    joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *bucket) for bucket in outputs]
+    return joined, {name: total / max(weight, 1e-9) for name, (total, weight) in sums.items()}

@@ -34,5 +34,11 @@ def _matrices(params: Flat) -> dict[str, bool]:
     return {name: value.ndim > 1 and not name.endswith("bias") for name, value in params.items()}
 
 
+def moving_average(average: Flat, params: Flat, decay: float, step: jax.Array) -> Flat:
+    """One step of the average; early on it forgets faster, so that the initial parameters do not linger."""
+    keep = jnp.minimum(decay, (1 + step) / (10 + step))
+    return {name: keep * average[name] + (1 - keep) * params[name] for name in average}
+
+
 def apply_updates(params: Flat, updates: Any, rate: jax.Array) -> Flat:
     return jax.tree.map(lambda p, u: p - jnp.asarray(rate, p.dtype) * u, params, updates)

@@ -15,7 +15,8 @@ from jaxlip.models.base import Model
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
     """`params` and `model_state` by dotted path; `opt` optimiser state; `step` int32 steps taken; `lr_scale` f32, the
-    product of all plateau reductions; `bad_step` int32, the first step whose loss or gradient was not finite, else -1.
+    product of all plateau reductions; `average` a moving average of `params` (empty where there is none); `bad_step`
+    int32, the first step whose loss or gradient was not finite, else -1.
     """
 
     # Not annotated as arrays: JAX also fills pytrees with shapes, shardings and placeholders.
@@ -24,11 +25,17 @@ class TrainState:
     opt: Any
     step: Any
     lr_scale: Any
+    average: Any
     bad_step: Any
 
+    @property
+    def best_params(self) -> Any:
+        """What is to be used: the averaged parameters where there are any."""
+        return self.average or self.params
 
-def initial_state(model: Model, tx: optax.GradientTransformation, key: Array) -> TrainState:
-    """The state before the first step."""
+
+def initial_state(model: Model, tx: optax.GradientTransformation, averaged: bool, key: Array) -> TrainState:
+    """The state before the first step; `averaged` says whether a moving average of the parameters is kept."""
     params, model_state = model.init(key)
     return TrainState(
         params=params,
@@ -36,5 +43,6 @@ def initial_state(model: Model, tx: optax.GradientTransformation, key: Array) ->
         opt=tx.init(params),
         step=jnp.zeros((), jnp.int32),
         lr_scale=jnp.ones((), jnp.float32),
+        average=dict(params) if averaged else {},
         bad_step=jnp.full((), -1, jnp.int32),
     )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from jaxlip.config import Component
 from jaxlip.engine.mesh import shard_examples
-from jaxlip.engine.optim import apply_updates
+from jaxlip.engine.optim import apply_updates, moving_average
 from jaxlip.engine.state import TrainState
 from jaxlip.metrics.mergeable import Mean
 from jaxlip.models.base import Model
@@ -33,6 +33,8 @@ class Program:
     spec: Component
     tx: optax.GradientTransformation
     schedule: Callable[[Array], Array]
+    average: float = 0.0
+    """Decay of the moving average of the parameters."""
 
     def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mean]]:
         """One optimiser step. All randomness derives from (key, state.step), so that a resumed run repeats it."""
@@ -51,12 +53,14 @@ class Program:
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         one = jnp.ones((), jnp.float32)
         metrics = {**metrics, "grad_norm": Mean(norm, one), "lr": Mean(rate, one)}
+        params = apply_updates(state.params, updates, rate)
         state = TrainState(
-            params=apply_updates(state.params, updates, rate),
+            params=params,
             model_state=model_state,
             opt=opt,
             step=state.step + 1,
             lr_scale=state.lr_scale,
+            average=moving_average(state.average, params, self.average, state.step),
             bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step),
         )
         return state, metrics
@@ -82,5 +86,5 @@ class Program:
     def evaluate(self, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> tuple[Any, dict[str, Mean]]:
         """Outputs and metrics of one batch in inference."""
         batch = take(data, rows_B)
-        outputs, _ = self.model.apply(state.params, state.model_state, batch, None)
+        outputs, _ = self.model.apply(state.best_params, state.model_state, batch, None)
         return outputs, self.task.metrics(outputs, batch, train=False)

@@ -1,6 +1,7 @@
 """Random variation of landmark clips in training, inside jit: on landmarks, so that every derived feature follows."""
 
 import dataclasses
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxlip.config import Component, require
+from jaxlip.face.features import stored_ids
 from jaxlip.face.presets import mirror_map
 
 
@@ -29,15 +31,27 @@ class Augment(Component):
     """Largest shift in time, in frames."""
     mask: float = 0.0
     """Largest part of a clip's frames that is frozen (time masking): a run of frames repeats the one before it."""
+    masks: int = 1
+    """How many such runs a clip has."""
     flip: float = 0.0
     """Probability of a horizontal flip; needs a preset that is closed under mirroring."""
 
     def __post_init__(self):
         for field in ("shift", "scale", "roll", "noise", "move"):
             require(getattr(self, field) >= 0, self, field, "0 or more")
+        require(self.masks >= 1, self, "masks", "1 or more; mask=0 turns them off")
         for field in ("warp", "mask"):
             require(0 <= getattr(self, field) < 1, self, field, "in [0, 1)")
         require(0 <= self.flip <= 1, self, "flip", "in [0, 1]")
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A target with a frame axis, which must follow where time is warped."""
+
+    def retimed(self, time_BT: Array) -> Any:
+        """The target where frame t shows what was at frame `time_BT[:, t]` (fractions allowed)."""
+        ...
 
 
 def similarity(landmarks_BTVC: Array, config: Augment, key: Array) -> Array:
@@ -108,18 +122,28 @@ def nearest(mask_BT: Array, time_BT: Array) -> Array:
     return mask_BT[row, jnp.clip(index_BT, 0, mask_BT.shape[1] - 1)] & inside_BT
 
 
+def check_flip(config: Augment, preset: str) -> None:
+    """Raises UserError if a flip is asked for and the preset's points are not closed under mirroring."""
+    if config.flip:
+        mirror_map(stored_ids(preset), f"preset {preset}")
+
+
 def augment(batch, config: Augment, key: Array, *, ids: tuple[int, ...], preset: str):
     """A varied copy of a FaceBatch; landmarks, masks and speech move together.
 
     Raises UserError if `flip` is asked for and the preset's points are not closed under mirroring.
     """
     keys = jax.random.split(key, 5)
-    landmarks_BTVC = batch.landmarks_BTVC
+    landmarks_BTVC, target = batch.landmarks_BTVC, batch.target
     masks = {name: getattr(batch, name) for name in ("frames_BT", "detected_BT", "speech_BT")}
     if config.warp or config.move or config.mask:
         time_BT = warped_times(landmarks_BTVC.shape[1], len(landmarks_BTVC), config, keys[0])
-        landmarks_BTVC = resample(landmarks_BTVC, batch.frames_BT, frozen_times(time_BT, config, keys[1]))
+        frozen_BT = time_BT
+        for number in range(config.masks if config.mask else 0):
+            frozen_BT = frozen_times(frozen_BT, config, keys[1] if number == 0 else jax.random.fold_in(keys[1], number))
+        landmarks_BTVC = resample(landmarks_BTVC, batch.frames_BT, frozen_BT)
         masks = {name: nearest(mask_BT, time_BT) for name, mask_BT in masks.items()}
+        target = target.retimed(time_BT) if isinstance(target, Timed) else target
     if config.shift or config.scale or config.roll:
         landmarks_BTVC = similarity(landmarks_BTVC, config, keys[2])
     if config.flip:
@@ -129,4 +153,4 @@ def augment(batch, config: Augment, key: Array, *, ids: tuple[int, ...], preset:
         landmarks_BTVC = jnp.where(chosen_B[:, None, None, None], flipped_BTVC, landmarks_BTVC)
     if config.noise:
         landmarks_BTVC += config.noise * jax.random.normal(keys[4], landmarks_BTVC.shape)
-    return dataclasses.replace(batch, landmarks_BTVC=landmarks_BTVC, **masks)
+    return dataclasses.replace(batch, landmarks_BTVC=landmarks_BTVC, target=target, **masks)

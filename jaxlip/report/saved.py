@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
+from jaxlip.config import differences, override
 from jaxlip.data.batches import Corpus
 from jaxlip.engine.checkpoint import Checkpoints, Meta
 from jaxlip.engine.loop import run_split
@@ -34,6 +35,18 @@ class Saved:
     def task(self) -> Any:
         return self.meta.experiment.task
 
+    def read_with(self, arguments: Sequence[str], prog: str) -> "Saved":
+        """The same run with other options of its decoding (`--task.decode.*`), which training does not depend on.
+
+        Raises UserError for any other option.
+        """
+        asked = override(self.meta.experiment, arguments, prog=prog)
+        changed = [line for line in differences(self.meta.experiment, asked) if not line.startswith("task.decode.")]
+        if changed:
+            raise UserError(f"only --task.decode.* may change after training, not {'; '.join(changed)}.")
+        program = dataclasses.replace(self.program, task=asked.task)
+        return dataclasses.replace(self, meta=dataclasses.replace(self.meta, experiment=asked), program=program)
+
     def corpus(self, **moved: str) -> Corpus:
         """The data of the run, read again; `moved` replaces fields of its data config, such as a root that moved.
 
@@ -48,8 +61,8 @@ class Saved:
             )
         return corpus
 
-    def predict(self, corpus: Corpus, split: str) -> tuple[np.ndarray, dict[str, float]]:
-        """Outputs and metrics on a split. Raises UserError if the data have no such split."""
+    def predict(self, corpus: Corpus, split: str) -> tuple[list[Any], dict[str, float]]:
+        """Outputs (a pytree a bucket) and metrics on a split. Raises UserError if the data have no such split."""
         if split not in corpus.splits:
             raise UserError(f"there is no split {split!r} in these data; there are {', '.join(corpus.splits)}.")
         batch = self.meta.experiment.train.batch
@@ -68,7 +81,8 @@ def load_saved(folder: RunFolder, which: str = "best") -> Saved:
     model = meta.experiment.task.build(meta.spec)  # type: ignore[attr-defined]
     tx = optimizer(meta.experiment.optim)
 
-    like = jax.eval_shape(functools.partial(initial_state, model, tx), jax.random.key(0))
+    averaged = meta.experiment.optim.average > 0
+    like = jax.eval_shape(functools.partial(initial_state, model, tx, averaged), jax.random.key(0))
     state = checkpoints.state(step, like)
     checkpoints.close()
     program = Program(

@@ -32,11 +32,17 @@ class Task(Protocol):
         ...
 
     def metrics(self, outputs: Any, batch: Any, *, train: bool) -> dict[str, Mean]:
-        """Mergeable metrics; "loss" is what training minimises and what model selection reads."""
+        """Mergeable metrics; "loss" is what training minimises; `Train.monitor` names the one that selects."""
+        ...
+
+    def advice(self, val: dict[str, float]) -> str | None:
+        """What is wrong with a run whose validation metrics, after warmup, are these, and what to do; None if all is
+        well. The engine says it once."""
         ...
 
     def score(self, outputs: Any, split: Split, train: Split, spec: Any) -> Scores:
-        """All scores of a split from the model's outputs on it (rows in the split's order), each beside its floor.
+        """All scores of a split, each beside its floor, from the model's outputs on it: one pytree of NumPy arrays a
+        bucket, rows in the split's order.
 
         `train` gives the floors: the best constant answers known before looking at the split.
         """

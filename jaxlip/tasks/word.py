@@ -8,10 +8,8 @@ from jaxtyping import Array
 from jaxlip.config import Component, require
 from jaxlip.data.batches import Corpus, FaceBatch, Split
 from jaxlip.data.face import FaceData
-from jaxlip.data.words import WordSpec, load_words, shape_only_spec
-from jaxlip.face.augment import Augment, augment
-from jaxlip.face.features import stored_ids
-from jaxlip.face.presets import mirror_map
+from jaxlip.data.words import WordSpec, load_words, word_shapes
+from jaxlip.face.augment import Augment, augment, check_flip
 from jaxlip.losses.cross_entropy import cross_entropy
 from jaxlip.metrics.classification import classification_scores
 from jaxlip.metrics.mergeable import Mean
@@ -34,11 +32,11 @@ class Word(Component):
         require(0 <= self.label_smoothing < 1, self, "label_smoothing", "in [0, 1)")
 
     def corpus(self, data: FaceData) -> Corpus:
-        self._check_flip(data.preset)
+        check_flip(self.augment, data.preset)
         return load_words(data)
 
     def shape_spec(self, data: FaceData) -> WordSpec:
-        return shape_only_spec(data)
+        return word_shapes(data)
 
     def build(self, spec: WordSpec) -> Model:
         return self.model.build(spec)  # type: ignore[attr-defined]
@@ -52,12 +50,11 @@ class Word(Component):
         hit_B = outputs.argmax(axis=-1) == batch.target
         return {"loss": Mean.of(loss_B, batch.examples_B), "accuracy": Mean.of(hit_B, batch.examples_B)}
 
-    def score(self, outputs: np.ndarray, split: Split, train: Split, spec: WordSpec) -> Scores:
+    def advice(self, val: dict[str, float]) -> None:
+        del val
+
+    def score(self, outputs: list[np.ndarray], split: Split, train: Split, spec: WordSpec) -> Scores:
         labels_N = np.concatenate([bucket.target for bucket in split.buckets])
         train_labels_M = np.concatenate([bucket.target for bucket in train.buckets])
         clips_N = np.array([name.partition("#")[0] for names in split.names for name in names])
-        return classification_scores(outputs, labels_N, clips_N, train_labels_M, spec.classes)
-
-    def _check_flip(self, preset: str) -> None:
-        if self.augment.flip:
-            mirror_map(stored_ids(preset), f"preset {preset}")
+        return classification_scores(np.concatenate(outputs), labels_N, clips_N, train_labels_M, spec.classes)

@@ -16,6 +16,8 @@ class Source:
     read: Callable[[Any], Iterator[Clip | tuple[str, str]]]
     notes: Callable[[Any], list[str]] = lambda data: []
     """What people should know about how the data are read."""
+    slots: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The grammar of a source whose every sentence takes one word from each of these, in order; else empty."""
 
 
 SOURCES: dict[str, Source] = {
@@ -24,5 +26,6 @@ SOURCES: dict[str, Source] = {
         lambda data: grid.WORDS,
         lambda data: grid.read(data.root, data.splits),
         lambda data: grid.notes(data.root, data.splits),
+        grid.SLOTS,
     ),
 }

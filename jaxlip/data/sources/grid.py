@@ -24,7 +24,15 @@ LETTERS = tuple("abcdefghijklmnopqrstuvxyz")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ADVERBS = ("again", "now", "please", "soon")
 
-WORDS = COMMANDS + COLOURS + PREPOSITIONS + LETTERS + DIGITS + ADVERBS
+SLOTS = (
+    ("command", COMMANDS),
+    ("colour", COLOURS),
+    ("preposition", PREPOSITIONS),
+    ("letter", LETTERS),
+    ("digit", DIGITS),
+    ("adverb", ADVERBS),
+)
+WORDS = tuple(word for _, words in SLOTS for word in words)
 
 
 def parse_align(text: str, fps: float = ALIGN_FPS) -> tuple[SpokenWord, ...]:
