@@ -1,4 +1,6 @@
-"""From a sequence to one vector, and from a vector to classes."""
+"""From a sequence to one vector, from a vector to classes, and from every frame to tokens."""
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -26,3 +28,24 @@ class Classifier(nnx.Module):
     ) -> Float[Array, "B K"]:
         hidden_1BH = self.norm(self.hidden(x_BD)[None], examples_B, key)
         return self.out(hidden_1BH[0])
+
+
+class SentenceLogits(NamedTuple):
+    """What a sentence model says of every frame: logits of the tokens that are read, of whole words (a second CTC), and
+    of the word that is being spoken (no blank is meant; for pooling over a word's frames)."""
+
+    tokens_BTK: Float[Array, "B T K"]
+    words_BTK: Float[Array, "B T Kw"]
+    spoken_BTK: Float[Array, "B T Kw"]
+
+
+class SentenceHeads(nnx.Module):
+    """Three linear maps of the same frames; the second and third only help the first to learn."""
+
+    def __init__(self, fan_in: int, tokens: int, words: int, *, rngs: nnx.Rngs):
+        self.tokens = nnx.Linear(fan_in, tokens, rngs=rngs)
+        self.words = nnx.Linear(fan_in, words, rngs=rngs)
+        self.spoken = nnx.Linear(fan_in, words, rngs=rngs)
+
+    def __call__(self, x_BTD: Float[Array, "B T D"]) -> SentenceLogits:
+        return SentenceLogits(self.tokens(x_BTD), self.words(x_BTD), self.spoken(x_BTD))

@@ -1,0 +1,24 @@
+"""Our best reader of GRID sentences: landmarks in motion, large kernels over time, one LSTM layer, characters by CTC.
+
+python train.py --config configs/grid_ctc_best.py --data.root GRID --data.splits SPLITS_JSON
+python evaluate.py --run grid_ctc_best --split test
+"""
+
+from jaxlip.config import Experiment, Optim, Train
+from jaxlip.data.face import FaceData
+from jaxlip.face.augment import Augment
+from jaxlip.models.conv_ctc import ConvCtc
+from jaxlip.tasks.sentence import Sentence
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        name="grid_ctc_best",
+        data=FaceData(source="grid", features="extended56"),
+        task=Sentence(
+            model=ConvCtc(),
+            augment=Augment(shift=0.02, scale=0.05, roll=2.0, noise=0.003, warp=0.2, move=2.0, mask=0.1, masks=2),
+        ),
+        optim=Optim(lr=2e-3, weight_decay=1e-2, average=0.995),
+        train=Train(epochs=100, batch=16, patience=100, eval_epochs=2, monitor="token_error"),
+    )

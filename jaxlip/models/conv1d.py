@@ -1,0 +1,51 @@
+"""Convolutions over time with masks: a frame that is not real neither speaks nor is heard."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from jaxlip.models.norm import dropout, dropout_seed
+
+
+class DepthwiseConv(nnx.Module):
+    """Every channel convolved with its own odd kernel, centred, zero-padded.
+
+    Written as a sum of shifted products: XLA fuses it into one loop, where its grouped convolution on CPU is naive.
+    """
+
+    def __init__(self, channels: int, kernel: int, *, rngs: nnx.Rngs):
+        bound = kernel**-0.5
+        init = jax.random.uniform(rngs.params(), (kernel, channels), minval=-bound, maxval=bound)
+        self.weight = nnx.Param(init)
+
+    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        weight_KD = self.weight[...]
+        reach, frames = len(weight_KD) // 2, x_BTD.shape[1]
+        padded_BTD = jnp.pad(x_BTD, ((0, 0), (reach, reach), (0, 0)))
+        terms = [padded_BTD[:, k : k + frames] * weight_KD[k][None, None] for k in range(len(weight_KD))]
+        return sum(terms[1:], terms[0])
+
+
+class ConvBlock(nnx.Module):
+    """x + dropout(Linear(SiLU(LN(DepthwiseConv(GLU(Linear(LN(x)))))))): the convolution module of the Conformer (Gulati
+    et al., Interspeech 2020, fig. 2), with layer norm for batch norm so that averaged parameters need no statistics.
+    """
+
+    def __init__(self, width: int, kernel: int, rate: float, *, site: int, rngs: nnx.Rngs):
+        self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.expand = nnx.Linear(width, 2 * width, rngs=rngs)
+        self.depthwise = DepthwiseConv(width, kernel, rngs=rngs)
+        self.inner_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.project = nnx.Linear(width, width, rngs=rngs)
+        self.rate, self.site = rate, site
+
+    def __call__(
+        self, x_BTD: Float[Array, "B T D"], frames_BT: Bool[Array, "B T"], key: Array | None
+    ) -> Float[Array, "B T D"]:
+        value_BTD, gate_BTD = jnp.split(self.expand(self.norm(x_BTD)), 2, axis=-1)
+        heard_BTD = jnp.where(frames_BT[..., None], value_BTD * jax.nn.sigmoid(gate_BTD), 0)
+        out_BTD = self.project(jax.nn.silu(self.inner_norm(self.depthwise(heard_BTD))))
+        if key is not None:
+            out_BTD = dropout(out_BTD, dropout_seed(key, self.site), self.rate)
+        return x_BTD + out_BTD

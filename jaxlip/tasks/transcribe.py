@@ -1,0 +1,137 @@
+"""From what a sentence model says of every frame to text, by several decoders side by side."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlip.config import Component, require
+from jaxlip.data.sentences import SentenceSpec, stack_tokens
+from jaxlip.data.vocab import Vocabulary
+from jaxlip.decode import automaton, ngram
+from jaxlip.decode.beam import Hypothesis, beam_search
+from jaxlip.decode.greedy import greedy
+from jaxlip.decode.kenlm import KenLm
+from jaxlip.decode.lm import LanguageModel, TokenLm, WordLm
+from jaxlip.decode.rescore import rescore
+from jaxlip.decode.scorers import Scorer, Sum
+from jaxlip.losses.ctc import ctc_loss
+from jaxlip.models.heads import SentenceLogits
+
+CHUNK = 32
+"""Clips that are searched together; bounds the memory of n-best rescoring."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding(Component):
+    """How frames become text in evaluation; nothing here changes training."""
+
+    width: int = 16
+    """Prefixes kept in a beam search."""
+    top_k: int = 16
+    """Tokens, the likeliest of a frame, by which a prefix may be extended."""
+    nbest: int = 8
+    """Hypotheses that a search hands on to be ranked again."""
+    words: float = 0.5
+    """Weight of the word CTC when the n-best hypotheses are ranked again; 0 leaves their order alone."""
+    ngram: int = 0
+    """Order of a word n-gram that is fitted on the training transcripts; 0: none."""
+    lm: str | None = None
+    """Word language model to be used instead, a file for KenLM (.arpa or binary)."""
+    lm_weight: float = 0.5
+    """Weight of the language model's log-probability."""
+    bonus: float = 0.0
+    """Added for every word (nats), against a language model's liking for few of them."""
+
+    def __post_init__(self):
+        for field in ("width", "top_k", "nbest"):
+            require(getattr(self, field) >= 1, self, field, "1 or more")
+        for field in ("words", "ngram", "lm_weight"):
+            require(getattr(self, field) >= 0, self, field, "0 or more")
+
+    def language_model(self, transcripts: Sequence[str], words: Vocabulary) -> LanguageModel | None:
+        """The model asked for; `transcripts` are those of the training split. Raises UserError."""
+        if self.lm:
+            return KenLm(self.lm, words.tokens)
+        if self.ngram:
+            return ngram.fit([text.split() for text in transcripts], self.ngram, words.tokens)
+        return None
+
+
+Reader = Callable[[SentenceLogits, np.ndarray], list[str]]
+"""Texts of a batch from its logits and frames [B, T]; "" for a clip of which no legal text was found."""
+
+
+def readers(spec: SentenceSpec, decoding: Decoding, transcripts: Sequence[str]) -> dict[str, Reader]:
+    """Decoders by name, from the plainest to the one that knows most.
+
+    "greedy" takes the best path; "beam" searches all texts; "lexicon" those made of known words (where the tokens are
+    not words themselves); "grammar" those of the source's grammar (where it has one). A language model, where one is
+    asked for, helps beam and lexicon.
+    """
+    model = decoding.language_model(transcripts, spec.words)
+    fuse = TokenLm if spec.vocabulary.unit == "words" else WordLm
+    fused: list[Scorer] = (
+        [fuse(model, spec.vocabulary, weight=decoding.lm_weight, bonus=decoding.bonus)] if model else []
+    )
+    searches: dict[str, list[Scorer]] = {"beam": fused}
+    if spec.vocabulary.unit != "words":
+        searches["lexicon"] = [automaton.lexicon(spec.words.tokens, spec.vocabulary), *fused]
+    if spec.slots:
+        searches["grammar"] = [automaton.slots(spec.slots, spec.vocabulary)]
+    by_name: dict[str, Reader] = {"greedy": functools.partial(_read_greedily, spec.vocabulary)}
+    for name, scorers in searches.items():
+        by_name[name] = functools.partial(_search, spec, decoding, Sum(scorers) if scorers else None)
+    return by_name
+
+
+def _read_greedily(vocabulary: Vocabulary, logits: SentenceLogits, frames_BT: np.ndarray) -> list[str]:
+    return [vocabulary.decode(ids) for ids in greedy(np.asarray(logits.tokens_BTK), frames_BT)]
+
+
+def _search(
+    spec: SentenceSpec, decoding: Decoding, scorer: Scorer | None, logits: SentenceLogits, frames_BT: np.ndarray
+) -> list[str]:
+    log_p_BTK = np.asarray(jax.nn.log_softmax(jnp.asarray(logits.tokens_BTK, jnp.float32), axis=-1))
+    options = {"width": decoding.width, "top_k": decoding.top_k, "nbest": decoding.nbest}
+    nbest = beam_search(log_p_BTK, frames_BT, scorer=scorer, **options)
+    if decoding.words and spec.vocabulary.unit != "words":
+        nbest = rank_by_words(spec, decoding.words, nbest, np.asarray(logits.words_BTK), frames_BT)
+    return [spec.vocabulary.decode(hypotheses[0].tokens) if hypotheses else "" for hypotheses in nbest]
+
+
+def rank_by_words(
+    spec: SentenceSpec, weight: float, nbest: list[list[Hypothesis]], words_BTK: np.ndarray, frames_BT: np.ndarray
+) -> list[list[Hypothesis]]:
+    """The n-best lists in a new order, the log-probability of the word CTC added with its weight.
+
+    A text with an unknown word comes after all others of its clip, in its old order.
+    """
+    known = set(spec.words.tokens)
+    texts = [[spec.vocabulary.decode(hypothesis.tokens) for hypothesis in hypotheses] for hypotheses in nbest]
+    legal = [(b, n) for b, row in enumerate(texts) for n, text in enumerate(row) if known.issuperset(text.split())]
+    extra = [np.full(len(row), -np.inf) for row in texts]
+    if legal:
+        clips_N = np.array([b for b, _ in legal])
+        tokens = stack_tokens([spec.words.encode(texts[b][n]) for b, n in legal])
+        loss_N = np.asarray(_word_loss(words_BTK[clips_N], frames_BT[clips_N], tokens.labels_BN, tokens.tokens_BN))
+        for (b, n), loss in zip(legal, loss_N, strict=True):
+            extra[b][n] = -loss
+    return rescore(nbest, extra, weight=weight)
+
+
+_word_loss = jax.jit(ctc_loss)
+
+
+def transcribe(reader: Reader, outputs: list[SentenceLogits], frames: list[np.ndarray]) -> list[str]:
+    """Texts of a split, bucket by bucket, a few clips at a time."""
+    texts = []
+    for logits, frames_BT in zip(outputs, frames, strict=True):
+        for start in range(0, len(frames_BT), CHUNK):
+            rows = slice(start, start + CHUNK)
+            part = SentenceLogits(*(array[rows] for array in logits))
+            texts += reader(part, frames_BT[rows])
+    return texts
