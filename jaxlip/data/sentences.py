@@ -32,8 +32,8 @@ class Tokens:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SentenceTarget:
     """What is said: `tokens` in the unit that is read, `words` as ids of the word vocabulary, and `word_BT` int32, the
-    place in `words` of the word that is being spoken in each frame, -1 between words; `place_BN` int32, the place of the
-    word that each token belongs to (a space belongs to the word behind it).
+    place in `words` of the word that is being spoken in each frame, -1 between words; `place_BN` int32, the place of
+    the word that each token belongs to (a space belongs to the word behind it).
     """
 
     tokens: Tokens
@@ -105,10 +105,10 @@ def sentence_examples(
     )
 
 
-def stack_tokens(labels: list[tuple[int, ...]]) -> Tokens:
-    """Sequences of different lengths as one padded array with its mask."""
-    longest = max(len(label) for label in labels)
-    tokens_BN = np.arange(longest)[None] < np.array([len(label) for label in labels])[:, None]
+def stack_tokens(labels: list[tuple[int, ...]], width: int | None = None) -> Tokens:
+    """Sequences of different lengths as one padded array with its mask, as wide as the longest or as `width`."""
+    width = max(len(label) for label in labels) if width is None else width
+    tokens_BN = np.arange(width)[None] < np.array([len(label) for label in labels])[:, None]
     labels_BN = np.zeros(tokens_BN.shape, np.int32)
     labels_BN[tokens_BN] = np.concatenate([np.array(label, np.int32) for label in labels])
     return Tokens(labels_BN=labels_BN, tokens_BN=tokens_BN)

@@ -31,6 +31,11 @@ class Saved:
     program: Program
     state: TrainState
 
+    @functools.cached_property
+    def jitted(self) -> Any:
+        """The evaluation of a batch, traced once for all splits."""
+        return jax.jit(self.program.evaluate)
+
     @property
     def task(self) -> Any:
         return self.meta.experiment.task
@@ -69,7 +74,7 @@ class Saved:
         mesh = data_mesh(batch)
         with jax.set_mesh(mesh):
             data = [replicate(bucket, mesh) for bucket in corpus.splits[split].buckets]
-            return run_split(jax.jit(self.program.evaluate), self.state, corpus.splits[split], data, batch)
+            return run_split(self.jitted, self.state, corpus.splits[split], data, batch)
 
 
 def load_saved(folder: RunFolder, which: str = "best") -> Saved:

@@ -13,6 +13,7 @@ from jaxlip.data.batches import Corpus, FaceBatch, Split
 from jaxlip.data.face import FaceData
 from jaxlip.data.sentences import SentenceSpec, SentenceTarget, Tokens, infeasible, load_sentences, sentence_shapes
 from jaxlip.data.vocab import Vocabulary
+from jaxlip.decode.times import TimedWord
 from jaxlip.face.augment import Augment, augment, check_flip
 from jaxlip.losses.cross_entropy import cross_entropy
 from jaxlip.losses.ctc import ctc_loss, feasible
@@ -23,7 +24,7 @@ from jaxlip.metrics.sentences import best_constant, emission_statistics, sentenc
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
 from jaxlip.tasks.splice import splice
-from jaxlip.tasks.transcribe import Decoding, readers, transcribe
+from jaxlip.tasks.transcribe import Decoding, readers, timings, transcribe
 
 UNITS = ("characters", "words", "pieces")
 COLLAPSED = 0.99
@@ -109,9 +110,8 @@ class Sentence(Component):
         clips = [name for names in split.names for name in names]
         constant = best_constant(known)
         frames = [np.asarray(bucket.frames_BT) for bucket in split.buckets]
-        texts = {
-            name: transcribe(reader, outputs, frames) for name, reader in readers(spec, self.decode, known).items()
-        }
+        read = {name: transcribe(reader, outputs, frames) for name, reader in readers(spec, self.decode, known).items()}
+        texts = {name: [spec.vocabulary.decode(ids) for ids in rows] for name, rows in read.items()}
         by_reader = {
             name: sentence_scores(said, text, clips, constant, slots=spec.slots) for name, text in texts.items()
         }
@@ -127,6 +127,7 @@ class Sentence(Component):
                 **_side_by_side(by_reader),
                 "emissions": [{**dataclasses.asdict(emissions), "infeasible_targets": len(infeasible(split))}],
                 "transcripts": rows,
+                "timings": _timing_rows(clips, timings(read["beam"], outputs, frames, spec.vocabulary)),
             },
         )
 
@@ -157,14 +158,22 @@ def references(split: Split, spec: SentenceSpec) -> list[str]:
 
 
 def _side_by_side(by_reader: dict[str, Scores]) -> dict[str, list[dict]]:
-    """Tables of the same name one below the other, each row with the decoder that it is of."""
-    names = dict.fromkeys(name for scores in by_reader.values() for name in scores.tables)
-    return {
-        name: [
-            {"decoder": reader, **row} for reader, scores in by_reader.items() for row in scores.tables.get(name, [])
-        ]
-        for name in names
-    }
+    """Tables of the same name one below the other, each row with the decoder that it is of; equal rows once."""
+    tables: dict[str, dict[tuple, dict]] = {}
+    for reader, scores in by_reader.items():
+        for name, rows in scores.tables.items():
+            table = tables.setdefault(name, {})
+            for row in rows:
+                table.setdefault(tuple(row.items()), {"decoder": reader, **row})
+    return {name: list(table.values()) for name, table in tables.items()}
+
+
+def _timing_rows(clips: list[str], timed: list[list[TimedWord]]) -> list[dict]:
+    return [
+        {"clip": clip, "word": w.text, "first_frame": w.start, "end_frame": w.end, "confidence": w.confidence}
+        for clip, words in zip(clips, timed, strict=True)
+        for w in words
+    ]
 
 
 def _sum(values_B: Array, mask_B: Array) -> Array:

@@ -18,11 +18,14 @@ from jaxlip.decode.kenlm import KenLm
 from jaxlip.decode.lm import LanguageModel, TokenLm, WordLm
 from jaxlip.decode.rescore import rescore
 from jaxlip.decode.scorers import Scorer, Sum
+from jaxlip.decode.times import TimedWord, word_times
 from jaxlip.losses.ctc import ctc_loss
 from jaxlip.models.heads import SentenceLogits
 
-CHUNK = 32
+CHUNK = 16
 """Clips that are searched together; bounds the memory of n-best rescoring."""
+WORDS = 8
+"""Sentences are padded to a multiple of this many words for rescoring, so that few shapes are compiled."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,8 @@ class Decoding(Component):
         return None
 
 
-Reader = Callable[[SentenceLogits, np.ndarray], list[str]]
-"""Texts of a batch from its logits and frames [B, T]; "" for a clip of which no legal text was found."""
+Reader = Callable[[SentenceLogits, np.ndarray], list[tuple[int, ...]]]
+"""Token ids of a batch from its logits and frames [B, T]; none for a clip of which no legal text was found."""
 
 
 def readers(spec: SentenceSpec, decoding: Decoding, transcripts: Sequence[str]) -> dict[str, Reader]:
@@ -82,25 +85,21 @@ def readers(spec: SentenceSpec, decoding: Decoding, transcripts: Sequence[str]) 
         searches["lexicon"] = [automaton.lexicon(spec.words.tokens, spec.vocabulary), *fused]
     if spec.slots:
         searches["grammar"] = [automaton.slots(spec.slots, spec.vocabulary)]
-    by_name: dict[str, Reader] = {"greedy": functools.partial(_read_greedily, spec.vocabulary)}
+    by_name: dict[str, Reader] = {"greedy": lambda logits, frames_BT: greedy(np.asarray(logits.tokens_BTK), frames_BT)}
     for name, scorers in searches.items():
         by_name[name] = functools.partial(_search, spec, decoding, Sum(scorers) if scorers else None)
     return by_name
 
 
-def _read_greedily(vocabulary: Vocabulary, logits: SentenceLogits, frames_BT: np.ndarray) -> list[str]:
-    return [vocabulary.decode(ids) for ids in greedy(np.asarray(logits.tokens_BTK), frames_BT)]
-
-
 def _search(
     spec: SentenceSpec, decoding: Decoding, scorer: Scorer | None, logits: SentenceLogits, frames_BT: np.ndarray
-) -> list[str]:
+) -> list[tuple[int, ...]]:
     log_p_BTK = np.asarray(jax.nn.log_softmax(jnp.asarray(logits.tokens_BTK, jnp.float32), axis=-1))
     options = {"width": decoding.width, "top_k": decoding.top_k, "nbest": decoding.nbest}
     nbest = beam_search(log_p_BTK, frames_BT, scorer=scorer, **options)
     if decoding.words and spec.vocabulary.unit != "words":
         nbest = rank_by_words(spec, decoding.words, nbest, np.asarray(logits.words_BTK), frames_BT)
-    return [spec.vocabulary.decode(hypotheses[0].tokens) if hypotheses else "" for hypotheses in nbest]
+    return [hypotheses[0].tokens if hypotheses else () for hypotheses in nbest]
 
 
 def rank_by_words(
@@ -115,23 +114,49 @@ def rank_by_words(
     legal = [(b, n) for b, row in enumerate(texts) for n, text in enumerate(row) if known.issuperset(text.split())]
     extra = [np.full(len(row), -np.inf) for row in texts]
     if legal:
-        clips_N = np.array([b for b, _ in legal])
-        tokens = stack_tokens([spec.words.encode(texts[b][n]) for b, n in legal])
-        loss_N = np.asarray(_word_loss(words_BTK[clips_N], frames_BT[clips_N], tokens.labels_BN, tokens.tokens_BN))
+        loss_N = _word_losses(words_BTK, frames_BT, [(b, spec.words.encode(texts[b][n])) for b, n in legal])
         for (b, n), loss in zip(legal, loss_N, strict=True):
             extra[b][n] = -loss
     return rescore(nbest, extra, weight=weight)
 
 
-_word_loss = jax.jit(ctc_loss)
+_ctc_loss = jax.jit(ctc_loss)
 
 
-def transcribe(reader: Reader, outputs: list[SentenceLogits], frames: list[np.ndarray]) -> list[str]:
-    """Texts of a split, bucket by bucket, a few clips at a time."""
-    texts = []
+def _word_losses(
+    words_BTK: np.ndarray, frames_BT: np.ndarray, sentences: list[tuple[int, tuple[int, ...]]]
+) -> np.ndarray:
+    """CTC loss of every (clip, word ids); in blocks of one shape, however many there are."""
+    longest = max(len(ids) for _, ids in sentences)
+    losses = []
+    for start in range(0, len(sentences), len(words_BTK)):
+        block = sentences[start : start + len(words_BTK)]
+        padded = block + [(0, ())] * (len(words_BTK) - len(block))
+        tokens = stack_tokens([ids for _, ids in padded], width=-(-max(longest, 1) // WORDS) * WORDS)
+        rows_B = np.array([clip for clip, _ in padded])
+        loss_B = _ctc_loss(words_BTK[rows_B], frames_BT[rows_B], tokens.labels_BN, tokens.tokens_BN)
+        losses.append(np.asarray(loss_B)[: len(block)])
+    return np.concatenate(losses)
+
+
+def transcribe(reader: Reader, outputs: list[SentenceLogits], frames: list[np.ndarray]) -> list[tuple[int, ...]]:
+    """Token ids of a split, bucket by bucket, a few clips at a time."""
+    read = []
     for logits, frames_BT in zip(outputs, frames, strict=True):
         for start in range(0, len(frames_BT), CHUNK):
             rows = slice(start, start + CHUNK)
             part = SentenceLogits(*(array[rows] for array in logits))
-            texts += reader(part, frames_BT[rows])
-    return texts
+            read += reader(part, frames_BT[rows])
+    return read
+
+
+def timings(
+    read: list[tuple[int, ...]], outputs: list[SentenceLogits], frames: list[np.ndarray], vocabulary: Vocabulary
+) -> list[list[TimedWord]]:
+    """When each word of a transcript was said, in frames, by forced alignment; rows as `transcribe` gives them."""
+    timed, start = [], 0
+    for logits, frames_BT in zip(outputs, frames, strict=True):
+        part = read[start : start + len(frames_BT)]
+        timed += word_times(np.asarray(logits.tokens_BTK), frames_BT, part, vocabulary, fps=1.0)
+        start += len(frames_BT)
+    return timed
