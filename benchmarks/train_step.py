@@ -11,27 +11,8 @@ ratios of medians.
 """
 
 import argparse
-import os
-import statistics
-import sys
-import time
 
-KEPT = {"MALLOC_MMAP_THRESHOLD_": "8000000000", "MALLOC_TRIM_THRESHOLD_": "16000000000", "MALLOC_ARENA_MAX": "1"}
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-    "BENCHMARK_PINNED": "1",
-}
-
-
-def pin_and_restart(memory: str) -> None:
-    """Starts this script again on one core; allocator and thread settings only count before the process begins."""
-    if os.environ.get("BENCHMARK_PINNED"):
-        return
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    environment = {**os.environ, **ONE_THREAD, **(KEPT if memory == "kept" else {})}
-    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+from pinned import interleaved_seconds, median_and_spread, pin_and_restart
 
 
 def jaxlip_stepper(config: str, batch: int, frames: int, steps: int):
@@ -126,22 +107,13 @@ def main() -> None:
     if options.device == "cpu":
         for kind in ("pytorch_dense", "pytorch_geometric"):
             runs[kind] = (peer_stepper(kind, peer_batch, experiment, spec), 1)
-    for function, _ in runs.values():
-        function()
-        function()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(options.rounds):
-        for name, (function, steps) in runs.items():
-            start = time.perf_counter()
-            function()
-            seconds[name].append((time.perf_counter() - start) / steps)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    seconds = interleaved_seconds(runs, options.rounds)
+    stats = {name: median_and_spread(values) for name, values in seconds.items()}
     print(f"{options.config}  B={options.batch} T={options.frames}  {options.device}  memory {options.memory}")
-    for name, median in medians.items():
-        spread = (max(seconds[name]) - min(seconds[name])) / median
+    for name, (median, spread) in stats.items():
         print(
             f"{name:18s} {median * 1e3:8.1f} ms/step  {options.batch / median:8.1f} clips/s  spread {spread:.0%}"
-            f"  jaxlip is {median / medians['jaxlip']:.2f} times as fast"
+            f"  jaxlip is {median / stats['jaxlip'][0]:.2f} times as fast"
         )
 
 

@@ -17,7 +17,6 @@ def get_config() -> Experiment:
         data=FaceData(source="grid", features="extended56"),
         task=Sentence(
             model=GraphCtc(hidden=192, graph_layers=2, dropout=0.2),
-            splice=0.3,
             augment=Augment(shift=0.02, scale=0.05, roll=2.0, noise=0.003, warp=0.2, move=2.0, mask=0.1, masks=2),
         ),
         optim=Optim(lr=1e-3, weight_decay=5e-4, average=0.99),

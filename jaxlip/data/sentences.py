@@ -32,14 +32,12 @@ class Tokens:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SentenceTarget:
     """What is said: `tokens` in the unit that is read, `words` as ids of the word vocabulary, and `word_BT` int32, the
-    place in `words` of the word that is being spoken in each frame, -1 between words; `place_BN` int32, the place of
-    the word that each token belongs to (a space belongs to the word behind it).
+    place in `words` of the word that is being spoken in each frame, -1 between words.
     """
 
     tokens: Tokens
     words: Tokens
     word_BT: Any
-    place_BN: Any
 
     def retimed(self, time_BT: Any) -> "SentenceTarget":
         """The target where frame t shows what was at frame `time_BT[:, t]`."""
@@ -65,12 +63,11 @@ class SentenceSpec(Component):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SentenceLabel:
-    """The target of one clip; `word_T` over its frames and `places` of its tokens as in SentenceTarget."""
+    """The target of one clip; `word_T` over its frames as in SentenceTarget."""
 
     tokens: tuple[int, ...]
     words: tuple[int, ...]
     word_T: np.ndarray
-    places: tuple[int, ...]
 
 
 def sentence_examples(
@@ -89,9 +86,6 @@ def sentence_examples(
     except UnknownToken as unknown:
         rejections.add(clip.name, str(unknown))
         return
-    texts = [word.text for word in clip.words]
-    ends_N = [len(vocabulary.encode(" ".join(texts[: n + 1]))) for n in range(len(texts))]
-    places = np.searchsorted(ends_N, np.arange(len(tokens)), side="right")
     word_T = np.full(len(clip.frames_T), -1, np.int32)
     for number, word in enumerate(clip.words):
         word_T[word.frames(len(word_T))] = number
@@ -101,7 +95,7 @@ def sentence_examples(
         first=0,
         length=len(clip.frames_T),
         speech_T=clip.detected_T,
-        label=SentenceLabel(tokens=tokens, words=said, word_T=word_T, places=tuple(places.tolist())),
+        label=SentenceLabel(tokens=tokens, words=said, word_T=word_T),
     )
 
 
@@ -123,7 +117,6 @@ def stack_sentences(labels: list[SentenceLabel], frames: int) -> SentenceTarget:
         tokens=stack_tokens([label.tokens for label in labels]),
         words=stack_tokens([label.words for label in labels]),
         word_BT=word_BT,
-        place_BN=stack_tokens([label.places for label in labels]).labels_BN,
     )
 
 

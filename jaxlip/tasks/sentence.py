@@ -23,7 +23,6 @@ from jaxlip.metrics.scores import Scores
 from jaxlip.metrics.sentences import best_constant, emission_statistics, sentence_scores
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
-from jaxlip.tasks.splice import splice
 from jaxlip.tasks.transcribe import Decoding, readers, timings, transcribe
 
 UNITS = ("characters", "words", "pieces")
@@ -45,8 +44,6 @@ class Sentence(Component):
     """Weight of the CTC over whole words."""
     spans: float = 0.5
     """Weight of classifying each word from the frames in which it is spoken."""
-    splice: float = 0.0
-    """Part of the training clips that go on as another clip from a random word on."""
     augment: Augment = Augment()
     """Random variation of training clips."""
     decode: Decoding = Decoding()
@@ -56,7 +53,6 @@ class Sentence(Component):
         require(self.unit in UNITS, self, "unit", f"one of {', '.join(UNITS)}")
         for field in ("word_ctc", "spans"):
             require(getattr(self, field) >= 0, self, field, "0 or more")
-        require(0 <= self.splice <= 1, self, "splice", "in [0, 1]")
 
     def corpus(self, data: FaceData) -> Corpus:
         check_flip(self.augment, data.preset)
@@ -69,9 +65,6 @@ class Sentence(Component):
         return self.model.build(spec)  # type: ignore[attr-defined]
 
     def vary(self, batch: FaceBatch, spec: SentenceSpec, key: Array) -> FaceBatch:
-        if self.splice:
-            key, splice_key = jax.random.split(key)
-            batch = splice(batch, self.splice, splice_key)
         return augment(batch, self.augment, key, ids=spec.input.ids, preset=spec.topology.preset)
 
     def metrics(self, outputs: SentenceLogits, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
