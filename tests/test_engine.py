@@ -19,6 +19,7 @@ from jaxlip.config import Optim, Train
 from jaxlip.data.batches import FaceBatch, Split
 from jaxlip.engine.control import Control
 from jaxlip.engine.loop import NonFiniteLoss, Trainer
+from jaxlip.engine.optim import moving_average
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.report.saved import load_saved
@@ -167,7 +168,7 @@ def launch(runs: pathlib.Path, name: str, *extra: str) -> subprocess.Popen:
     command = [sys.executable, str(REPOSITORY / "train.py"), "--config", TINY, "--runs", str(runs), "--name", name]
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "XLA_FLAGS": ""}
     return subprocess.Popen(
-        [*command, "--train.epochs", "30", *extra],
+        [*command, "--train.epochs", "30", "--optim.average", "0.9", *extra],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
@@ -237,6 +238,33 @@ def test_signals_save_and_resume_equals_the_uninterrupted_run(uninterrupted, tmp
     assert f"stopped by {number.name} at step" in output and "Traceback" not in output
     finish(launch(tmp_path, "stopped", "--resume"))
     assert_equal_runs(uninterrupted, tmp_path / "stopped")
+
+
+def test_averaged_parameters_follow_the_formula_and_are_what_is_evaluated(corpus, tmp_path):
+    experiment = changed(get_config(), optim={"average": 0.5}, train={"epochs": 2})
+    trainer, row = trained(experiment, corpus, tmp_path / "run")
+    params, average = jax.device_get((trainer.state.params, trainer.state.average))
+    assert params.keys() == average.keys()
+    assert max(float(np.abs(params[name] - average[name]).max()) for name in params) > 1e-4
+    saved = load_saved(RunFolder(tmp_path / "run"), "latest")
+    assert_same_bits(saved.state.best_params, average)
+    assert saved.predict(corpus, "val")[1]["loss"] == pytest.approx(row["val/loss"], rel=1e-5)
+    # Constant parameters 1 from an average of 0: the first steps forget faster than the decay says.
+    want, got = 0.0, {"a": jax.numpy.zeros(())}
+    for step in range(20):
+        keep = min(0.9, (1 + step) / (10 + step))
+        want = keep * want + (1 - keep)
+        got = moving_average(got, {"a": jax.numpy.ones(())}, 0.9, step)
+    assert float(got["a"]) == pytest.approx(want, rel=1e-6)
+
+
+def test_another_metric_can_choose_the_best_checkpoint(corpus, tmp_path):
+    experiment = changed(get_config(), train={"epochs": 3, "monitor": "accuracy"})
+    trained(experiment, corpus, tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    assert load_saved(RunFolder(tmp_path / "run")).step == min(rows, key=lambda row: row["val/accuracy"])["step"]
+    with pytest.raises(UserError, match="Train.monitor='wer' must be one of"):
+        trained(changed(get_config(), train={"epochs": 1, "monitor": "wer"}), corpus, tmp_path / "other")
 
 
 def test_control_stops_and_lowers_the_rate():
