@@ -149,7 +149,7 @@ def test_train_and_evaluate_sentences_with_every_decoder(tmp_path, capsys):
     where = ["--run", "tiny", "--runs", str(tmp_path), "--split", "test"]
     assert guarded(evaluate.run, [*where, "--json", str(tmp_path / "scores.json")]) == 0, capsys.readouterr().err
     figures = json.loads((tmp_path / "scores.json").read_text())
-    assert {name.partition("/")[0] for name in figures["scores"]} == {"greedy", "beam", "lexicon"}
+    assert {name.partition("/")[0] for name in figures["scores"]} == {"greedy", "words", "beam", "lexicon"}
     assert all(score["floor"] is not None for score in figures["scores"].values())
     assert [row["clip"] for row in figures["tables"]["transcripts"]] and (
         tmp_path / "tiny/transcripts_test.csv"
@@ -182,4 +182,4 @@ def test_decoders_agree_on_clear_speech_and_the_grammar_mends_what_is_illegal(co
     for name, reader in readers(spec, Decoding(width=32), texts).items():
         read = [letters.decode(ids) for ids in transcribe(reader, [logits], [frames_BT])]
         assert read[:2] == texts[:2], name
-        assert read[2] == (texts[2] if name in ("lexicon", "grammar") else read[2])
+        assert read[2] == (texts[2] if name in ("words", "lexicon", "grammar") else read[2])

@@ -71,9 +71,9 @@ Reader = Callable[[SentenceLogits, np.ndarray], list[tuple[int, ...]]]
 def readers(spec: SentenceSpec, decoding: Decoding, transcripts: Sequence[str]) -> dict[str, Reader]:
     """Decoders by name, from the plainest to the one that knows most.
 
-    "greedy" takes the best path; "beam" searches all texts; "lexicon" those made of known words (where the tokens are
-    not words themselves); "grammar" those of the source's grammar (where it has one). A language model, where one is
-    asked for, helps beam and lexicon.
+    "greedy" takes the best path, "words" that of the word CTC (where the tokens are not words themselves); "beam"
+    searches all texts, "lexicon" those made of known words, "grammar" those of the source's grammar (where it has one).
+    A language model, where one is asked for, helps beam and lexicon.
     """
     model = decoding.language_model(transcripts, spec.words)
     fuse = TokenLm if spec.vocabulary.unit == "words" else WordLm
@@ -86,9 +86,16 @@ def readers(spec: SentenceSpec, decoding: Decoding, transcripts: Sequence[str]) 
     if spec.slots:
         searches["grammar"] = [automaton.slots(spec.slots, spec.vocabulary)]
     by_name: dict[str, Reader] = {"greedy": lambda logits, frames_BT: greedy(np.asarray(logits.tokens_BTK), frames_BT)}
+    if spec.vocabulary.unit != "words":
+        by_name["words"] = lambda logits, frames_BT: _read_words(spec, logits, frames_BT)
     for name, scorers in searches.items():
         by_name[name] = functools.partial(_search, spec, decoding, Sum(scorers) if scorers else None)
     return by_name
+
+
+def _read_words(spec: SentenceSpec, logits: SentenceLogits, frames_BT: np.ndarray) -> list[tuple[int, ...]]:
+    read = greedy(np.asarray(logits.words_BTK), frames_BT)
+    return [spec.vocabulary.encode(spec.words.decode(ids)) for ids in read]
 
 
 def _search(
