@@ -211,7 +211,7 @@ def _written(texts: Iterable[str], rules: TextRules) -> list[str]:
 
 def _sentencepiece() -> Any:
     try:
-        import sentencepiece
+        import sentencepiece  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError("pieces need sentencepiece, which is absent; run `pip install 'jaxlip[pieces]'`.") from None
     return sentencepiece

@@ -18,8 +18,8 @@ MAX_ORDER = 6
 
 def _flashlight() -> tuple[Any, Any]:
     try:
-        from flashlight.lib.text.decoder.kenlm import KenLM
-        from flashlight.lib.text.dictionary import Dictionary
+        from flashlight.lib.text.decoder.kenlm import KenLM  # pyright: ignore[reportMissingImports]
+        from flashlight.lib.text.dictionary import Dictionary  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError("KenLM needs flashlight-text, which is absent; run `pip install 'jaxlip[lm]'`.") from None
     return KenLM, Dictionary
