@@ -3,8 +3,8 @@
     python train.py --config configs/v3.py
     python evaluate.py --run v3 --split test
 
-On GRID s1 with `--task.model.pool speech --train.epochs 45`: test accuracy .8146 [.7874, .8417], floor .0437 (commands in
-README.md).
+On GRID s1 with `--task.model.pool speech --train.epochs 45`: test accuracy .8146 [.7874, .8417], floor .0437
+(commands in README.md).
 Not scored on the built-in corpus.
 """
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxlip.models.norm import EPSILON, NormReluDropout, dropout, dropout_seed, hashed_uniform, norm_relu_dropout
+from jaxlip.models.norm import (
+    EPSILON,
+    FrameNorm,
+    NormReluDropout,
+    dropout,
+    dropout_seed,
+    hashed_uniform,
+    norm_relu_dropout,
+)
 
 V, F, H = 5, 12, 3
 SEED = jnp.array([7, 9], jnp.uint32)
@@ -97,6 +105,29 @@ def test_inference_uses_running_moments_only(z_VFH):
     together = norm(z_VFH, jnp.ones(F, bool), None)
     np.testing.assert_array_equal(alone, together[:, :1])
     assert isinstance(nnx.state(norm), nnx.State)
+
+
+def test_frame_norm_gives_each_feature_its_own_units():
+    frames_BT = np.arange(9)[None] < np.array([9, 5, 7])[:, None]
+    x = np.random.default_rng(0).normal([3.0, -1.0], [0.01, 20.0], (4, 3, 9, 2))
+    norm, key = FrameNorm(2), jax.random.key(0)
+    for batch in x:
+        out_BTD = np.asarray(norm(jnp.asarray(batch, jnp.float32), jnp.asarray(frames_BT), key))
+    # The running moments are the plain average over the batches so far, and what normalises is what is kept.
+    mean_D = np.mean([batch[frames_BT].mean(axis=0) for batch in x], axis=0)
+    var_D = np.mean([batch[frames_BT].var(axis=0) for batch in x], axis=0)
+    np.testing.assert_allclose(norm.mean[...], mean_D, rtol=1e-4)
+    np.testing.assert_allclose(norm.var[...], var_D, rtol=1e-3)
+    want_BTD = np.where(frames_BT[..., None], (x[-1] - mean_D) / np.sqrt(var_D + EPSILON), 0)
+    np.testing.assert_allclose(out_BTD, want_BTD, atol=2e-3)
+    alone = norm(jnp.asarray(x[-1, 1:2], jnp.float32), jnp.asarray(frames_BT[1:2]), None)
+    np.testing.assert_allclose(alone[0], out_BTD[1], atol=1e-6)
+
+
+def test_frame_norm_learns_nothing_from_padding():
+    norm = FrameNorm(2)
+    norm(jnp.ones((2, 3, 2)), jnp.zeros((2, 3), bool), jax.random.key(0))
+    assert (norm.mean[...] == 0).all() and (norm.var[...] == 1).all() and norm.batches[...] == 0
 
 
 def test_dropout_rate_scale_and_independence():

@@ -7,8 +7,8 @@ from jaxlip.errors import UserError
 from jaxlip.face.mean_face import mean_face
 from jaxlip.face.presets import LIPS_INNER, LIPS_OUTER, PRESETS, is_mirror_closed, mirror_ids, mirror_map, preset_ids
 
-SIZES = {"lips40": 40, "anatomical88": 88, "symmetric88": 88, "roi62": 62, "lower177": 177}
-CLOSED = {"lips40": True, "anatomical88": False, "symmetric88": True, "roi62": False, "lower177": True}
+SIZES = {"lips40": 40, "anatomical88": 88, "symmetric88": 88, "roi62": 62}
+CLOSED = {"lips40": True, "anatomical88": False, "symmetric88": True, "roi62": False}
 
 
 def test_every_preset_is_listed_here():

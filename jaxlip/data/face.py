@@ -36,7 +36,7 @@ class FaceData(Component):
     splits: str | None = None
     """JSON file {"train": [clips], "val": [...], "test": [...]}; default: <root>/splits.json, else a hash of names."""
     preset: str = "anatomical88"
-    """Which landmarks are graph nodes: anatomical88, symmetric88, lips40, roi62 or lower177."""
+    """Which landmarks are graph nodes: anatomical88, symmetric88, lips40 or roi62."""
     nearest: int = 5
     """Each node is linked to this many nearest neighbours on the mean face, beside the anatomical edges."""
     features: str = "original31"

@@ -28,18 +28,6 @@ PRESETS: dict[str, tuple[int, ...]] = {
     ),
     # Ours: lips, both sides of the lower face oval, the midline of nose and chin, six cheek points a side.
     "symmetric88": tuple(sorted(LIPS_OUTER + LIPS_INNER + _LOWER_OVAL + _OTHER_OVAL + _MIDLINE + _CHEEKS)),
-    # Ours, for models that take a frame as one vector: lips, and points spread evenly over the face below the eyes
-    # (farthest first on the mean face, with their mirror images); many points average out the landmarker's jitter.
-    "lower177": (
-        0, 1, 2, 5, 13, 14, 17, 23, 26, 31, 32, 34, 36, 37, 39, 40, 45, 47, 49, 50, 58, 61, 78, 80, 81, 82, 84, 87, 88,
-        91, 93, 95, 101, 110, 116, 117, 118, 119, 120, 122, 123, 129, 132, 134, 135, 136, 137, 138, 142, 143, 146, 147,
-        148, 149, 150, 152, 165, 167, 169, 170, 171, 172, 174, 176, 177, 178, 181, 185, 186, 187, 191, 192, 195, 197,
-        198, 199, 201, 202, 204, 205, 206, 207, 210, 212, 213, 214, 215, 216, 218, 227, 234, 238, 240, 245, 253, 256,
-        261, 262, 264, 266, 267, 269, 270, 275, 277, 279, 280, 288, 291, 308, 310, 311, 312, 314, 317, 318, 321, 323,
-        324, 330, 339, 345, 346, 347, 348, 349, 351, 352, 358, 361, 363, 364, 365, 366, 367, 371, 372, 375, 376, 377,
-        378, 379, 391, 393, 394, 395, 396, 397, 399, 400, 401, 402, 405, 409, 410, 411, 415, 416, 420, 421, 422, 424,
-        425, 426, 427, 430, 432, 433, 434, 435, 436, 438, 447, 454, 458, 460, 465,
-    ),
     # Lips, the right half of the jaw and the nose, as the original's smaller runs used.
     "roi62": (
         0, 1, 4, 13, 14, 17, 36, 37, 39, 40, 50, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 101, 146, 152, 178, 181, 185,

@@ -13,7 +13,7 @@ from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.conv1d import ConvBlock
 from jaxlip.models.heads import SentenceHeads, SentenceLogits
 from jaxlip.models.lstm import BiLstm
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import FrameNorm, dropout, dropout_seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,24 +46,13 @@ class ConvCtc(Component):
         return from_nnx(lambda rngs: ConvCtcModule(self, spec, rngs=rngs))
 
 
-def centre_and_scale(x_BTVD: Float[Array, "B T V D"], frames_BT: Bool[Array, "B T"]) -> Float[Array, "B T V D"]:
-    """Each clip's own mean over time is taken off every value, so that what is left is motion and not the face; each
-    slot is divided by its root mean square over the clip's frames and nodes.
-    """
-    real_BT11 = frames_BT[..., None, None]
-    count_B111 = jnp.maximum(real_BT11.sum(axis=1, keepdims=True), 1)
-    mean_B1VD = jnp.sum(jnp.where(real_BT11, x_BTVD, 0), axis=1, keepdims=True) / count_B111
-    centred_BTVD = jnp.where(real_BT11, x_BTVD - mean_B1VD, 0)
-    power_B11D = jnp.sum(centred_BTVD**2, axis=(1, 2), keepdims=True) / (count_B111 * x_BTVD.shape[2])
-    return centred_BTVD / jnp.sqrt(power_B11D + 1e-6)
-
-
 class ConvCtcModule(nnx.Module):
     def __init__(self, config: ConvCtc, spec: SentenceSpec, *, rngs: nnx.Rngs):
         width, rate = config.width, config.dropout
         node, frame = spec.input.sizes
         self.input = spec.input
         self.config = config
+        self.frame_norm = FrameNorm(spec.input.nodes * node + frame)
         self.stem = nnx.Linear(spec.input.nodes * node + frame, width, rngs=rngs)
         self.blocks = nnx.List([ConvBlock(width, config.kernel, rate, site=i, rngs=rngs) for i in range(config.blocks)])
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
@@ -84,11 +73,14 @@ class ConvCtcModule(nnx.Module):
     def frame_vectors(
         self, batch: FaceBatch, frames_BT: Bool[Array, "B T"], key: Array | None
     ) -> Float[Array, "B T D"]:
-        """Every feature of every node of a frame side by side, relative to the clip."""
+        """Every feature of every node of a frame side by side, each in units of its own spread.
+
+        A lip point moves by a small part of what lies between two points: in units common to all nodes, motion would
+        drown in the shape of the face.
+        """
         features = self.input(batch.landmarks_BTVC, frames_BT, batch.speech_BT)
-        node_BTVD = centre_and_scale(features.node_BTVD, frames_BT)
-        frame_BTD = centre_and_scale(features.frame_BTD[:, :, None], frames_BT)[:, :, 0]
-        x_BTD = jnp.concatenate([node_BTVD.reshape(*frames_BT.shape, -1), frame_BTD], axis=-1)
+        node_BTD = features.node_BTVD.reshape(*frames_BT.shape, -1)
+        x_BTD = self.frame_norm(jnp.concatenate([node_BTD, features.frame_BTD], axis=-1), frames_BT, key)
         if key is not None:
             x_BTD = dropout(x_BTD, dropout_seed(key, 300), self.config.input_dropout)
         return x_BTD

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
@@ -12,7 +13,10 @@ from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.graph import GraphEncoder
 from jaxlip.models.heads import SentenceHeads, SentenceLogits
 from jaxlip.models.lstm import BiLstm
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import FrameNorm, dropout, dropout_seed
+
+# The first slots of a node in every feature set: where it is.
+COORDINATES = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,11 @@ class GraphCtcModule(nnx.Module):
         hidden, rate = config.hidden, config.dropout
         self.input = spec.input
         self.dropout = rate
-        self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, rngs=rngs)
+        node, frame = spec.input.sizes
+        self.place = FrameNorm(COORDINATES * spec.input.nodes)
+        self.graph = GraphEncoder(
+            spec.topology, (node + COORDINATES, frame), hidden, config.graph_layers, rate, rngs=rngs
+        )
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=100, rngs=rngs)
         self.norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)
         self.heads = SentenceHeads(2 * hidden, len(spec.vocabulary), len(spec.words), rngs=rngs)
@@ -50,7 +58,10 @@ class GraphCtcModule(nnx.Module):
     def __call__(self, batch: FaceBatch, key: Array | None) -> SentenceLogits:
         frames_BT = batch.frames_BT & batch.examples_B[:, None]
         features = self.input(batch.landmarks_BTVC, frames_BT, batch.speech_BT)
-        frame_BTD = self.graph(features, frames_BT, key)
+        places_BTVC = features.node_BTVD[..., :COORDINATES]
+        flat_BTD = self.place(places_BTVC.reshape(*frames_BT.shape, -1), frames_BT, key)
+        node_BTVD = jnp.concatenate([features.node_BTVD, flat_BTD.reshape(places_BTVC.shape)], axis=-1)
+        frame_BTD = self.graph(features._replace(node_BTVD=node_BTVD), frames_BT, key)
         sequence_BTD = self.norm(self.lstm(frame_BTD, frames_BT, key))
         if key is not None:
             sequence_BTD = dropout(sequence_BTD, dropout_seed(key, 200), self.dropout)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 EPSILON = 1e-5
 MOMENTUM = 0.1
+FRAME_MOMENTUM = 0.01
 
 
 def hashed_uniform(shape: tuple[int, ...], seed_2: UInt32[Array, " 2"]) -> UInt32[Array, "..."]:
@@ -131,3 +132,32 @@ class NormReluDropout(nnx.Module):
         self.var[...] = (1 - rate) * self.var[...] + rate * unbiased_H
         self.batches[...] = self.batches[...] + 1
         return out_VFH
+
+
+class FrameNorm(nnx.Module):
+    """Every feature of a frame in units of its own spread over real frames; nothing is learned.
+
+    Training and evaluation both use the running moments (the plain average of the first batches' moments, then an
+    exponential one), so that a clip's output does not depend on its batch-mates.
+    """
+
+    def __init__(self, features: int):
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+        self.batches = nnx.BatchStat(jnp.zeros((), jnp.int32))
+
+    def __call__(
+        self, x_BTD: Float[Array, "B T D"], frames_BT: Bool[Array, "B T"], key: Array | None
+    ) -> Float[Array, "B T D"]:
+        if key is not None:
+            self.update(x_BTD.reshape(1, frames_BT.size, -1), frames_BT.reshape(-1))
+        normed_BTD = (x_BTD - self.mean[...][None, None]) * jax.lax.rsqrt(self.var[...] + EPSILON)[None, None]
+        return jnp.where(frames_BT[..., None], normed_BTD, 0)
+
+    def update(self, x_1FD: Float[Array, "1 F D"], real_F: Bool[Array, " F"]) -> None:
+        mean_D, var_D, _ = _moments(x_1FD, real_F)
+        # A batch of padding alone says nothing about the data.
+        rate = jnp.where(real_F.any(), jnp.maximum(1 / (self.batches[...] + 1), FRAME_MOMENTUM), 0)
+        self.mean[...] = (1 - rate) * self.mean[...] + rate * mean_D
+        self.var[...] = (1 - rate) * self.var[...] + rate * var_D
+        self.batches[...] = self.batches[...] + real_F.any()
