@@ -21,5 +21,5 @@ def get_config() -> Experiment:
             augment=Augment(shift=0.02, scale=0.05, roll=2.0, noise=0.003, warp=0.2, move=2.0, mask=0.1, masks=3),
         ),
         optim=Optim(lr=2e-3, weight_decay=1e-2, average=0.995),
-        train=Train(epochs=100, batch=16, patience=100, eval_epochs=2, monitor="token_error"),
+        train=Train(epochs=60, batch=16, patience=60, eval_epochs=2, monitor="token_error"),
     )
