@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that end a command: one that the user can mend, and one that the user asked for."""
 
 
 class UserError(Exception):
@@ -6,3 +6,11 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class Interrupted(Exception):
+    """A signal stopped a command, after what it had was saved; the exit code is 128 + `number`."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.number = number

@@ -1,15 +1,18 @@
 """The `jaxlip` command: one line and exit code 2 for what the user can mend."""
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from jaxlip.engine.loop import Interrupted
-from jaxlip.errors import UserError
+from jaxlip.errors import Interrupted, UserError
+
+COMMANDS = ("extract", "train", "evaluate", "params")
 
 USAGE = """usage: jaxlip COMMAND [options]
 
+  extract    face videos to landmarks, with a report
   train      train an experiment from a config file
   evaluate   score a run on a split, with intervals, floors and plots
   params     parameter table of a config's model
@@ -48,14 +51,12 @@ def run_and_exit(command: Callable[[Sequence[str]], None], arguments: Sequence[s
 
 
 def main() -> None:
-    from jaxlip.cli import evaluate, params, train
-
-    commands = {"train": train.run, "evaluate": evaluate.run, "params": params.run}
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(USAGE)
         sys.exit(0)
-    if name not in commands:
-        print(f"jaxlip: unknown command {name!r}; the commands are {', '.join(commands)}.", file=sys.stderr)
+    if name not in COMMANDS:
+        print(f"jaxlip: unknown command {name!r}; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
         sys.exit(2)
-    run_and_exit(commands[name], rest)
+    # Only the one that is asked for: extracting landmarks, in every one of its processes, does without JAX.
+    run_and_exit(importlib.import_module(f"jaxlip.cli.{name}").run, rest)

@@ -19,7 +19,7 @@ from jaxlip.engine.progress import Progress, format_seconds
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
-from jaxlip.errors import UserError
+from jaxlip.errors import Interrupted, UserError
 from jaxlip.metrics.mergeable import Mean
 from jaxlip.models.base import Flat
 
@@ -30,14 +30,6 @@ FREE_ON_RESUME = ("name", "init_from", "train.patience", "train.keep_best", "dat
 
 class NonFiniteLoss(UserError):
     """Training met a loss or gradient that is not finite."""
-
-
-class Interrupted(Exception):
-    """A signal stopped the run, after it was saved."""
-
-    def __init__(self, number: int, message: str):
-        super().__init__(message)
-        self.number = number
 
 
 class Trainer:
