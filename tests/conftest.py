@@ -19,6 +19,26 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session")
+def face_model() -> pathlib.Path:
+    """MediaPipe's model file; skipped where it or the extra `video` is absent."""
+    pytest.importorskip("av", reason="needs the extra video")
+    pytest.importorskip("mediapipe", reason="needs the extra video")
+    model = SHARED / "models/face_landmarker.task"
+    if not model.is_file():
+        pytest.skip(f"no face model at {model}; set JAXLIP_SHARED")
+    return model
+
+
+@pytest.fixture(scope="session")
+def grid_videos(face_model) -> pathlib.Path:
+    """The folder of original GRID videos; skipped where the shared data are absent."""
+    folder = SHARED / "data/grid_s1/video"
+    if not folder.is_dir():
+        pytest.skip(f"no GRID videos at {folder}; set JAXLIP_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def grid_root(tmp_path_factory) -> pathlib.Path:
     """Twenty-four real GRID clips as the extraction stage writes them; skipped where the shared data are absent."""
     pack = SHARED / "data/grid_s1"

@@ -32,7 +32,7 @@ from jaxlip.errors import UserError
 # Part of the content key: another number makes every file again.
 VERSION = 1
 MIN_DETECTION = 0.7
-CHUNK = 512
+CHUNK = 64
 SAY_EVERY = 25
 
 Progress = Callable[[int, float], None]
@@ -62,6 +62,14 @@ class Extractor:
 
     def __init__(self, options: Extraction, model: pathlib.Path):
         self.options, self._model_path = options, model
+
+    def __enter__(self) -> "Extractor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # MediaPipe's objects wait for ever if it is the garbage collector that closes them.
+        if "_detector" in self.__dict__:
+            self._detector.close()
 
     @functools.cached_property
     def _model(self) -> bytes:
@@ -173,7 +181,7 @@ class _Clip:
     def report(self) -> dict[str, Any]:
         """What the report of a batch says about this clip; JSON."""
         detected_T = np.array(self.detected, bool)
-        timing = describe(self.decoded_times, self.video.declared_rate, self.video.declared_frames)
+        timing = describe(np.array(self.decoded_times), self.video.declared_rate, self.video.declared_frames)
         measures_TD, outside = self._measure(detected_T)
         detection = float(detected_T.mean())
         return {

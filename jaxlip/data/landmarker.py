@@ -163,7 +163,8 @@ class Detector:
         """(left, top, width, height) in pixels of every face."""
         found = self._detector.detect(_picture(self._mediapipe, image)).detections
         boxes = [d.bounding_box for d in found[:MOST_FACES]]
-        return [(b.origin_x, b.origin_y, b.width, b.height) for b in boxes if b.width > 0 and b.height > 0]
+        sides = [(b.origin_x, b.origin_y, b.width, b.height) for b in boxes if b.width > 0 and b.height > 0]
+        return [(float(x), float(y), float(w), float(h)) for x, y, w, h in sides]
 
     def close(self) -> None:
         self._detector.close()

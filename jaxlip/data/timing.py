@@ -1,10 +1,11 @@
 """Frame times: what rate a clip has, whether it is steady, what is missing, and resampling to a constant rate."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxlip.data.video import DEFAULT_RATE, Frame
 
@@ -31,13 +32,15 @@ def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
         yield before
 
 
-def describe(times: Sequence[float], declared_rate: float | None, declared_frames: int | None) -> dict[str, Any]:
+def describe(
+    times_T: Float[np.ndarray, " T"], declared_rate: float | None, declared_frames: int | None
+) -> dict[str, Any]:
     """Rate and gaps of the decoded frames' times (seconds, strictly increasing, at least one).
 
     `fps` is the container's rate where the times agree with it within 2 %, else that of the times; `missing_frames` are
     the holes in a steady rate, or how many fewer frames there are than the container says, whichever is more.
     """
-    interval_T = np.diff(np.asarray(times, float))
+    interval_T = np.diff(times_T)
     if not len(interval_T):
         rate = declared_rate or DEFAULT_RATE
         return {"fps": rate, "variable": False, "missing_frames": max((declared_frames or 1) - 1, 0)}
@@ -48,7 +51,7 @@ def describe(times: Sequence[float], declared_rate: float | None, declared_frame
     # The median is blind to holes: a steady clip that lacks frames keeps its rate.
     measured = len(interval_T) / float(interval_T.sum()) if variable else 1 / median
     agrees = declared_rate is not None and abs(measured / declared_rate - 1) < 0.02
-    fewer = max((declared_frames or 0) - len(times), 0)
+    fewer = max((declared_frames or 0) - len(times_T), 0)
     return {
         "fps": float(declared_rate if agrees and declared_rate else measured),
         "variable": variable,

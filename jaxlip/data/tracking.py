@@ -131,8 +131,9 @@ class FaceTracker:
         return face
 
     def _may_read(self) -> bool:
-        # The N-th face is only known from a look at all of them.
-        return self._choice.number is None or self._view is not None or self.most_faces == 1
+        # The N-th face is only known from a look at all of them; the first may be the only one.
+        number = self._choice.number
+        return number is None or self._view is not None or (number == 1 and self.most_faces == 1)
 
     def _read(self, image: np.ndarray, time: int) -> Face | None:
         if self._view is None:

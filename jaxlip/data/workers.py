@@ -61,8 +61,7 @@ def _serve(connection: Any, options: Extraction, model: pathlib.Path) -> None:
     """Extracts what it is sent, and answers ("frames", count, part), then ("done", report) or ("failed", reason)."""
     # MediaPipe and TFLite write notes to the bar's line; what goes wrong comes back as a message.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    extractor = Extractor(options, model)
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with Extractor(options, model) as extractor, contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             source, target = connection.recv()
             connection.send(_extract(extractor, source, target, lambda *said: connection.send(("frames", *said))))
