@@ -239,8 +239,8 @@ def test_memory_does_not_grow_with_the_video(face_model, tmp_path):
         return found
 
     peak(10)
-    # Landmarks of a frame are 5.7 kB, its pixels 9 kB.
-    assert peak(250) - peak(100) < 150 * 2000
+    # Landmarks of a frame are 5.7 kB, its pixels 9 kB; what the garbage collector has not yet seen is up to 0.5 MB.
+    assert peak(400) - peak(150) < 250 * 4000
 
 
 # Nothing half-written

@@ -128,10 +128,11 @@ def _locked(out: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--out {out} cannot be used as a folder: {error.strerror}.") from None
     try:
-        # The lock goes with the process, however it ends; nothing is left in the folder.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            # The lock goes with the process, however it ends; nothing is left in the folder.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--out {out} is being written by another extraction.") from None
         yield
-    except BlockingIOError:
-        raise UserError(f"--out {out} is being written by another extraction.") from None
     finally:
         os.close(descriptor)

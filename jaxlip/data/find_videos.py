@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import os
 import pathlib
+import stat
 from collections.abc import Iterator, Sequence
 
 from jaxlip.data.video import SUFFIXES
@@ -56,6 +57,10 @@ def find_videos(arguments: Sequence[str], out: pathlib.Path) -> Found:
                     status = file.stat()
                 except OSError as error:
                     failures.append((str(file), f"cannot be read: {error.strerror}"))
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    # Opening a pipe would wait for ever.
+                    failures.append((str(file), "is a pipe, socket or device, not a file"))
                     continue
                 repeated |= (status.st_dev, status.st_ino) in sources
                 sources.setdefault((status.st_dev, status.st_ino), Source(file, file.relative_to(base)))

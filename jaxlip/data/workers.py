@@ -77,7 +77,9 @@ def _extract(extractor: Extractor, source: pathlib.Path, target: pathlib.Path, p
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = f" ({os.fsencode(error.filename).decode('utf-8', 'replace')})" if error.filename else ""
+        # Of a renaming, the new name: the old one is our own.
+        path = error.filename2 or error.filename
+        where = f" ({os.fsencode(path).decode('utf-8', 'replace')})" if path else ""
         return "failed", f"cannot be read or written: {error.strerror or error}{where}"
     except Exception as error:
         # Whatever a codec or MediaPipe comes up with: this video's reason, not the batch's end.

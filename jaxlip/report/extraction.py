@@ -7,7 +7,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlip.data.recording import read_thumbnail
+from jaxlip.data.quality import BINS
+from jaxlip.data.recording import part_of, read_thumbnail
+from jaxlip.errors import UserError
 from jaxlip.report import html
 
 PICTURES = 24
@@ -66,12 +68,18 @@ def _damage(clip: Mapping[str, Any]) -> int:
 
 
 def write_report(report: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes report.json and report.html into the folder of landmarks; returns their paths."""
+    """Writes report.json and report.html into the folder of landmarks; returns their paths. Raises UserError."""
     paths = [folder / "report.json", folder / "report.html"]
     for path, content in zip(paths, (json.dumps(report, indent=1) + "\n", to_html(report, folder)), strict=True):
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, path)
+        part = part_of(path)
+        try:
+            part.write_text(content, encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise UserError(
+                f"{path} cannot be written: {error.strerror}; the landmarks are safe, and the same command writes it."
+            ) from None
     return paths
 
 
@@ -180,8 +188,6 @@ def _plots(report: Mapping[str, Any]) -> list[str]:
 
 def _filled(counts: Mapping[str, int]) -> dict[str, int]:
     """A histogram with its empty bins, widened until there are at most 40."""
-    from jaxlip.data.quality import BINS
-
     lows = {int(low): count for low, count in counts.items()}
     width = min((b - a for a, b in zip(lows, list(lows)[1:], strict=False)), default=max(BINS.values()))
     while (max(lows) - min(lows)) / width > 40:

@@ -98,7 +98,7 @@ def table(headings: Sequence[str], rows_html: Iterable[Sequence[str]], numbers: 
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def bars(title: str, counts: Mapping[str, float], unit: str) -> str:
+def bars(title: str, counts: Mapping[str, int], unit: str) -> str:
     """A card with a bar for each label, in the mapping's order; exact values are in the bars' tooltips."""
     most = max(counts.values(), default=0) or 1
     step = (WIDTH - 2 * SIDE) / max(len(counts), 1)
@@ -111,12 +111,12 @@ def bars(title: str, counts: Mapping[str, float], unit: str) -> str:
         x += (step * 0.84 - width) / 2
         drawn.append(
             f'<rect class="bar" x="{x:.1f}" y="{HEIGHT - BASE - height:.1f}" width="{width:.1f}" '
-            f'height="{height:.1f}" rx="2"><title>{text(label)}: {count:,g} {text(unit)}</title></rect>'
+            f'height="{height:.1f}" rx="2"><title>{text(label)}: {count:,} {text(unit)}</title></rect>'
         )
         if i % every == 0:
             drawn.append(f'<text x="{x + width / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{text(label)}</text>')
     drawn.append(f'<line class="axis" x1="0" x2="{WIDTH}" y1="{HEIGHT - BASE}" y2="{HEIGHT - BASE}"/>')
-    drawn.append(f'<text x="{SIDE}" y="10">{most:,g} {text(unit)}</text>')
+    drawn.append(f'<text x="{SIDE}" y="10">{most:,} {text(unit)}</text>')
     return (
         f'<figure class="card"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(title)}">'
         f"{''.join(drawn)}</svg><figcaption>{text(title)}</figcaption></figure>"
