@@ -95,7 +95,7 @@ class Video:
         self._matrix: np.ndarray | None = None
         self._stored_size: tuple[int, int] | None = None
         self.resized = False
-        self.size = (0, 0)
+        self.size: tuple[int, int] = (0, 0)
 
     def _video_stream(self) -> Any:
         streams = self._container.streams.video
