@@ -43,7 +43,9 @@ class PictureCheck:
 def is_damaged(image: UInt8[np.ndarray, "H W 3"]) -> bool:
     """Whether a picture by itself is mostly neutral grey or drawn down."""
     green = image[:ROWS, :: image.shape[1] // 512 + 1, 1]
-    grey = ((image >= GREY[0]) & (image <= GREY[1])).all(axis=-1).mean() > GREY_PART
+    # Bytes below the range wrap around to far above it.
+    grey_HWC = image - np.uint8(GREY[0]) <= GREY[1] - GREY[0]
+    grey = (grey_HWC[..., 0] & grey_HWC[..., 1] & grey_HWC[..., 2]).mean() > GREY_PART
     return bool(grey) or _is_drawn_down(green.astype(np.int16))
 
 

@@ -120,7 +120,7 @@ def _figures(report: Mapping[str, Any]) -> str:
     detection = report["detection"]
     return html.cards(
         {
-            "clips read": (f"{report['ok']:,}", "good" if report["ok"] else ""),
+            "clips ok": (f"{report['ok']:,}", "good" if report["ok"] else ""),
             "rejected (face in under 70 %)": (f"{report['rejected']:,}", "warn" if report["rejected"] else ""),
             "failed": (f"{report['failed']:,}", "bad" if report["failed"] else ""),
             "frames": (f"{report['frames']:,}", ""),
@@ -218,7 +218,7 @@ def _table(clips: Sequence[Mapping[str, Any]]) -> str:
         if clip["status"] == "failed":
             return [html.text(clip["clip"]), _chip(clip), *[""] * 7, html.text(clip["reason"])]
         measures = clip["measures"] or {}
-        median = [f"{measures[name]['median']:.0f}" if measures else "" for name in ("yaw", "pitch", "mouth_width")]
+        median = [str(round(measures[name]["median"])) if measures else "" for name in ("yaw", "pitch", "mouth_width")]
         size = "{} x {}".format(*clip["size"])
         numbers = [f"{clip['frames']:,}", f"{clip['detection']:.1%}", f"{clip['fps']:g}", size, *median]
         return [html.text(clip["clip"]), _chip(clip), *numbers, html.text("; ".join(describe_clip(clip)))]

@@ -26,12 +26,12 @@ p { margin: .3rem 0; } .soft { color: var(--soft); } code { font-size: .92em; ov
 .card { min-width: 0; }
 .card b { display: block; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 figure { margin: 0; } figure img { width: 100%; border-radius: 6px; display: block; background: var(--tint); }
-figcaption { font-size: .85rem; margin-top: .4rem; overflow-wrap: anywhere; }
+figcaption .chip { display: table; margin-left: -.15rem; } figcaption { font-size: .85rem; margin-top: .4rem; overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font-size: 11px; }
 svg .bar { fill: var(--bar); } svg .axis { stroke: var(--line); }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:last-child { width: 99%; } th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .chip { border-radius: 99px; padding: .05rem .55rem; font-size: .82rem; background: var(--tint); white-space: nowrap; }
@@ -103,10 +103,10 @@ def bars(title: str, counts: Mapping[str, int], unit: str) -> str:
     most = max(counts.values(), default=0) or 1
     step = (WIDTH - 2 * SIDE) / max(len(counts), 1)
     # Labels that would touch are left out, the first and the last never.
-    every = max(1, -(-max((len(label) for label in counts), default=1) * 7 // int(max(step, 1))))
+    every = max(1, -(-(max((len(label) for label in counts), default=1) + 1) * 7 // int(max(step, 1))))
     drawn = []
     for i, (label, count) in enumerate(counts.items()):
-        height = (HEIGHT - BASE - 14) * count / most
+        height = (HEIGHT - BASE - 18) * count / most
         x, width = SIDE + i * step + step * 0.08, min(step * 0.84, 60)
         x += (step * 0.84 - width) / 2
         drawn.append(
