@@ -1,6 +1,9 @@
 """`jaxlip extract` on the GRID videos of the shared data, against landmarks that were extracted elsewhere."""
 
 import json
+import pathlib
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -9,8 +12,10 @@ import pytest
 from jaxlip.cli import extract
 from jaxlip.cli.main import guarded
 from jaxlip.data.clips import read_raw_landmarks
+from jaxlip.data.sources import grid
 
 VIDEOS = 53
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +67,17 @@ def test_all_videos_of_grid_agree_with_the_pack(grid_videos, face_model, known, 
     page = (tmp_path / "report.html").read_text()
     assert all(f"{name}.mpg" in page and f"frames {frames}" in page for name, frames in damaged.items())
     assert {name for name, clip in clips.items() if clip["frames"] == 74} == {"lrae3s", "srwi5a"}
+
+
+def test_the_command_of_the_readme_makes_what_training_reads(grid_videos, face_model, tmp_path, monkeypatch):
+    (command,) = re.findall(r"^jaxlip extract (.*)$", README, re.MULTILINE)
+    (tmp_path / "VIDEOS/s1").mkdir(parents=True)
+    shutil.copy(grid_videos / "bbaf3s.mpg", tmp_path / "VIDEOS/s1")
+    (tmp_path / "GRID/align/s1").mkdir(parents=True)
+    aligns = json.loads((grid_videos.parent / "align.json").read_text())
+    (tmp_path / "GRID/align/s1/bbaf3s.align").write_text(aligns["bbaf3s"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXLIP_FACE_MODEL", str(face_model))
+    assert guarded(extract.run, command.split()) == 0
+    clip = grid.read_clip(tmp_path / "GRID", "s1/bbaf3s")
+    assert clip.detected.all() and len(clip.detected) == 75

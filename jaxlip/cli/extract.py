@@ -1,9 +1,15 @@
-"""Face videos -> landmarks: one .npz a video, and a report. No frame leaves this machine.
+"""Face videos to landmarks: one .npz a video, and a report of what was found and what was damaged.
 
-SRC is a video, a folder (searched with its subfolders) or a glob in quotes; the folders below it are kept under --out.
-Run again, it does only what is missing or has changed.
+SRC is a video, a folder (searched with its subfolders) or a glob in quotes; the folders
+below it are kept under DIR. Run again, it does only what is missing or has changed.
+No frame leaves this machine. DIR/report.html shows what came out, DIR/report.json has it all.
+
+  jaxlip extract clip.mp4 --out landmarks
+  jaxlip extract videos --out landmarks --workers 4
+  jaxlip extract 'videos/**/*.mov' --out landmarks --fps 25 --face center
 """
 
+import argparse
 import contextlib
 import dataclasses
 import fcntl
@@ -25,15 +31,30 @@ from jaxlip.report.extraction import describe_clip, summarize, write_report
 
 
 def run(arguments: Sequence[str]) -> None:
-    parser = Parser("jaxlip extract", __doc__)
+    parser = Parser("jaxlip extract", __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("src", nargs="+", metavar="SRC", help="video, folder or glob")
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="folder for the landmarks")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    parser.add_argument("--fps", type=float, help="resample to this rate, by the nearest frame in time")
-    parser.add_argument("--face", default="largest", help="largest (default), center, or N: the N-th from the left")
-    parser.add_argument("--blendshapes", action="store_true", help="also write 52 blendshapes a frame")
-    parser.add_argument("--pose", action="store_true", help="also write a 4x4 head pose a frame")
-    parser.add_argument("--face-model", type=pathlib.Path, metavar="FILE", help="face_landmarker.task, if you have it")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
+    parser.add_argument(
+        "--fps",
+        type=float,
+        metavar="RATE",
+        help="resample to RATE frames/s, by the nearest frame in time; default: keep",
+    )
+    parser.add_argument(
+        "--face",
+        default="largest",
+        metavar="WHICH",
+        help="of several faces: largest (default), center, or a number from 1, counted from the left",
+    )
+    parser.add_argument("--blendshapes", action="store_true", help="also write MediaPipe's 52 blendshapes a frame")
+    parser.add_argument("--pose", action="store_true", help="also write MediaPipe's 4 x 4 head pose a frame")
+    parser.add_argument(
+        "--face-model",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="MediaPipe's face_landmarker.task; default: $JAXLIP_FACE_MODEL, else the cached one, else downloaded once",
+    )
     options = parser.parse_args(arguments)
     extraction = Extraction(fps=options.fps, face=options.face, blendshapes=options.blendshapes, pose=options.pose)
     workers = options.workers if options.workers is not None else len(os.sched_getaffinity(0))
@@ -105,7 +126,7 @@ def _closing(report: dict[str, Any]) -> str:
     share = "" if report["detection"] is None else f", {report['detection']:.2%} with a face"
     speed = f", {report['frames_per_second']:,.1f} frames/s" if report["frames_per_second"] else ""
     return (
-        f"{report['clips']} videos: {report['ok']} ok, {report['rejected']} rejected, {report['failed']} failed "
+        f"{report['clips']} video{'s' * (report['clips'] != 1)}: {report['ok']} ok, {report['rejected']} rejected, {report['failed']} failed "
         f"({report['already_done']} done before); {report['frames']:,} frames{share}; "
         f"{report['damaged_frames']} damaged in {report['clips_with_damage']} clips, {report['missing_frames']} missing"
         f"{speed}"

@@ -4,8 +4,8 @@ A face is read from the whole picture, by one FaceLandmarker that is told of one
 
 - none is found there: the detector, which sees 128 x 128 pixels, misses faces of under about a tenth of the picture, so
   halves and quarters of it are searched;
-- it is narrower than TINY pixels: of a GRID face at a quarter of its size, landmarks from an enlarged cut-out lie 0.76 px
-  (of the original) from those of the whole face, and 2.27 px without it (tests/test_extract.py);
+- it is narrower than TINY pixels: of a GRID face at a quarter of its size, landmarks from an enlarged cut-out lie
+  0.76 px (of the original) from those of the whole face, and 2.27 px without it (tests/test_extract.py);
 - there are several: the chosen one is cut out, and the others are painted over.
 
 A cut-out is CUT faces wide and stays where it is until the face leaves its middle, since MediaPipe tracks and smooths

@@ -26,12 +26,14 @@ p { margin: .3rem 0; } .soft { color: var(--soft); } code { font-size: .92em; ov
 .card { min-width: 0; }
 .card b { display: block; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 figure { margin: 0; } figure img { width: 100%; border-radius: 6px; display: block; background: var(--tint); }
-figcaption .chip { display: table; margin-left: -.15rem; } figcaption { font-size: .85rem; margin-top: .4rem; overflow-wrap: anywhere; }
+figcaption .chip { display: table; margin-left: -.15rem; }
+figcaption { font-size: .85rem; margin-top: .4rem; overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font-size: 11px; }
 svg .bar { fill: var(--bar); } svg .axis { stroke: var(--line); }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-td:last-child { width: 99%; } th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:last-child { width: 99%; }
+th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .chip { border-radius: 99px; padding: .05rem .55rem; font-size: .82rem; background: var(--tint); white-space: nowrap; }
