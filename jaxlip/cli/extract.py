@@ -125,8 +125,9 @@ def _line(row: dict[str, Any]) -> str:
 def _closing(report: dict[str, Any]) -> str:
     share = "" if report["detection"] is None else f", {report['detection']:.2%} with a face"
     speed = f", {report['frames_per_second']:,.1f} frames/s" if report["frames_per_second"] else ""
+    videos = f"{report['clips']} video{'s' * (report['clips'] != 1)}"
     return (
-        f"{report['clips']} video{'s' * (report['clips'] != 1)}: {report['ok']} ok, {report['rejected']} rejected, {report['failed']} failed "
+        f"{videos}: {report['ok']} ok, {report['rejected']} rejected, {report['failed']} failed "
         f"({report['already_done']} done before); {report['frames']:,} frames{share}; "
         f"{report['damaged_frames']} damaged in {report['clips_with_damage']} clips, {report['missing_frames']} missing"
         f"{speed}"

@@ -92,8 +92,8 @@ def import_mediapipe() -> tuple[Any, Any, Any]:
     # Only counts before the library is loaded; its start-up notes say nothing about a video.
     os.environ.setdefault("GLOG_minloglevel", "2")
     try:
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions, vision
+        import mediapipe  # pyright: ignore[reportMissingImports]
+        from mediapipe.tasks.python import BaseOptions, vision  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"finding faces needs MediaPipe ({error}); install it: pip install 'jaxlip[video]'.") from None
     except OSError as error:

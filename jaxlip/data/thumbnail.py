@@ -28,7 +28,7 @@ class Candidate:
 
 def draw(image: np.ndarray, face: Face | None) -> bytes:
     """PNG of SIDE x SIDE pixels: the face with its points, or the whole picture if there is none."""
-    import cv2
+    import cv2  # pyright: ignore[reportMissingImports]
 
     height, width = image.shape[:2]
     left, top, side = (width - max(width, height)) / 2, (height - max(width, height)) / 2, max(width, height)

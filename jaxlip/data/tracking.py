@@ -75,7 +75,7 @@ class View:
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The square, black where it reaches over the edge, brought to ENLARGED pixels if it is smaller."""
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]
 
         height, width = image.shape[:2]
         x0, y0 = max(self.left, 0), max(self.top, 0)

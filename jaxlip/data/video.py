@@ -27,8 +27,8 @@ SHORTEST_STEP = 0.001
 def import_av() -> Any:
     """PyAV. Raises UserError naming the extra where it is not installed."""
     try:
-        import av
-        import av.logging
+        import av  # pyright: ignore[reportMissingImports]
+        import av.logging  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"reading videos needs PyAV ({error}); install it: pip install 'jaxlip[video]'.") from None
     return av
