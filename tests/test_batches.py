@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxlip.config import Component
+from jaxlip.data.assemble import assemble
 from jaxlip.data.batches import Corpus, FaceBatch, Split, bucket_of, epoch_plan, sequential_plan, steps_per_epoch
-from jaxlip.data.face import Example, FaceClip, FaceData, assemble
+from jaxlip.data.face import Example, FaceClip, FaceData
 from jaxlip.errors import UserError
 
 

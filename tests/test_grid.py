@@ -10,6 +10,7 @@ import pytest
 from jaxlip.data.clips import DamagedClip
 from jaxlip.data.face import FaceData, prepare
 from jaxlip.data.sources import grid
+from jaxlip.data.sources.folders import hashed_split
 from jaxlip.data.words import load_words
 from jaxlip.errors import UserError
 from jaxlip.face.mean_face import mean_face
@@ -58,6 +59,10 @@ def root(tmp_path):
 
 def data(root, **changes):
     return FaceData(source="grid", root=str(root), preset="lips40", **changes)
+
+
+def left_out(config) -> dict[str, str]:
+    return {ref.name: clip for ref, clip in config.clips() if isinstance(clip, str)}
 
 
 # Transcripts
@@ -125,16 +130,16 @@ DAMAGE = {
 @pytest.mark.parametrize("damage,reason", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_clip_is_told_and_the_others_are_read(root, damage, reason):
     damage(root / "landmarks/s1/b.npz")
-    got = list(grid.read(str(root), None))
-    assert [clip.name for clip in got if not isinstance(clip, tuple)] == ["s1/a", "s1/c", "s1/d"]
-    ((name, why),) = [clip for clip in got if isinstance(clip, tuple)]
+    got = list(data(root).clips())
+    assert [ref.name for ref, clip in got if not isinstance(clip, str)] == ["s1/a", "s1/c", "s1/d"]
+    ((name, why),) = left_out(data(root)).items()
     assert name == "s1/b" and reason in why
 
 
 def test_missing_and_unreadable_transcripts_are_told(root):
     (root / "align/s1/a.align").unlink()
     (root / "align/s1/b.align").write_bytes(b"\xff\xfe\x00bin")
-    got = dict(clip for clip in grid.read(str(root), None) if isinstance(clip, tuple))
+    got = left_out(data(root))
     assert set(got) == {"s1/a", "s1/b"}
     assert got["s1/a"] == "no align file" and "line 1" in got["s1/b"]
 
@@ -213,29 +218,29 @@ def test_missing_splits_file_is_named(root):
 
 def test_splits_file_picks_clips_by_full_or_short_name(root):
     (root / "mine.json").write_text(json.dumps({"train": ["s1/d"], "val": ["b"]}))
-    got = [(clip.name, clip.split) for clip in grid.read(str(root), str(root / "mine.json"))]
+    got = [(clip.name, clip.split) for _, clip in data(root, splits=str(root / "mine.json")).clips()]
     assert got == [("s1/b", "val"), ("s1/d", "train")]
 
 
 def test_clips_that_the_splits_name_but_are_not_there_are_told(root):
     (root / "splits.json").write_text(json.dumps(SPLITS | {"test": ["d", "gone"]}))
-    assert [clip for clip in grid.read(str(root), None) if isinstance(clip, tuple)] == [("s1/gone", "no align file")]
+    assert left_out(data(root)) == {"s1/gone": "no align file"}
 
 
 def test_split_by_name_is_stable_and_80_10_10():
     names = [f"s{i // 100}/clip{i}" for i in range(5000)]
-    counts = collections.Counter(map(grid.hashed_split, names))
+    counts = collections.Counter(map(hashed_split, names))
     for split, part in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
         # Four standard errors.
         assert abs(counts[split] / 5000 - part) < 4 * math.sqrt(part * (1 - part) / 5000)
     # Written down once: a name must never change its split.
-    assert [grid.hashed_split(f"s1/{name}") for name in ("bbaf2n", "bbaf3s", "bbaf10n")] == ["train", "test", "val"]
+    assert [hashed_split(f"s1/{name}") for name in ("bbaf2n", "bbaf3s", "bbaf10n")] == ["train", "test", "val"]
 
 
 def test_clips_are_split_by_name_where_there_is_no_file(root):
     (root / "splits.json").unlink()
-    for clip in grid.read(str(root), None):
-        assert clip.split == grid.hashed_split(clip.name)
+    for _, clip in data(root).clips():
+        assert clip.split == hashed_split(clip.name)
 
 
 # Words as windows
@@ -253,7 +258,7 @@ def test_six_words_a_clip_centred_and_marked(grid_root):
     corpus = load_words(config)
     splits = json.loads((grid_root / "splits.json").read_text())
     assert corpus.counts["examples"] == {split: 6 * len(names) for split, names in splits.items()}
-    clips = {clip.name: clip for clip in grid.read(str(grid_root), None)}
+    clips = {ref.name: clip for ref, clip in config.clips()}
     (batch,), (names,) = corpus.splits["val"].buckets, corpus.splits["val"].names
     assert batch.landmarks_BTVC.shape[1] == window and len(names) == len(set(names))
     for row, name in enumerate(names):

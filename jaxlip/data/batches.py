@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -38,6 +38,22 @@ class FaceBatch:
     examples_B: Any
 
 
+Put = Callable[[Any], Any]
+"""Puts a pytree of NumPy arrays on the devices."""
+Plan = Sequence[tuple[int, np.ndarray]]
+"""(bucket, rows) of one batch after the other; rows of any shape, -1 where there is no example."""
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """Where the engine gets batches from, wherever they lie."""
+
+    def batches(self, plan: Plan) -> Iterator[tuple[Any, Any]]:
+        """(arrays, rows) on the devices for each (bucket, rows) of the plan: `rows`, in the shape of the plan's, are
+        where in the arrays its examples are."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
     """The examples of one split: a batch of NumPy arrays and the examples' names for every length bucket."""
@@ -47,6 +63,31 @@ class Split:
 
     def __len__(self) -> int:
         return sum(len(names) for names in self.names)
+
+    def take(self, bucket: int, rows_N: np.ndarray) -> Any:
+        """These rows of a bucket, as a batch on the host."""
+        return jax.tree.map(lambda array: array[rows_N], self.buckets[bucket])
+
+    def arrays(self, bucket: int) -> Iterator[tuple[tuple[int, ...], np.dtype, Iterable[np.ndarray]]]:
+        """Shape, type and content (in parts along the examples) of every array of a bucket."""
+        for array in jax.tree.leaves(self.buckets[bucket]):
+            yield array.shape, array.dtype, (array,)
+
+    def feed(self, put: Put) -> Feed:
+        """The split as the engine reads it."""
+        return Resident(tuple(put(bucket) for bucket in self.buckets), put)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resident:
+    """Feeds rows of whole buckets that lie on the devices."""
+
+    buckets: tuple[Any, ...]
+    put: Put
+
+    def batches(self, plan: Plan) -> Iterator[tuple[Any, Any]]:
+        for bucket, rows in plan:
+            yield self.buckets[bucket], self.put(rows)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,11 +108,12 @@ class Corpus:
         """sha256 over every array and name of every split: equal only for equal data in equal order."""
         digest = hashlib.sha256()
         for split in sorted(self.splits):
-            for bucket, names in zip(self.splits[split].buckets, self.splits[split].names, strict=True):
+            for bucket, names in enumerate(self.splits[split].names):
                 digest.update("\n".join((split, *names)).encode())
-                for array in jax.tree.leaves(bucket):
-                    digest.update(f"{array.shape}{array.dtype}".encode())
-                    digest.update(np.ascontiguousarray(array).tobytes())
+                for shape, dtype, parts in self.splits[split].arrays(bucket):
+                    digest.update(f"{shape}{dtype}".encode())
+                    for part in parts:
+                        digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:32]
 
 
@@ -118,8 +160,10 @@ def epoch_plan(split: Split, *, batch: int, per_dispatch: int, seed: int, epoch:
     return [plan[i] for i in rng.permutation(len(plan))]
 
 
-def sequential_plan(split: Split, *, batch: int) -> Iterator[tuple[int, np.ndarray]]:
+def sequential_plan(split: Split, *, batch: int) -> list[tuple[int, np.ndarray]]:
     """(bucket, rows [B]) over all examples in order, -1 where the last batch of a bucket is not full."""
-    for bucket, names in enumerate(split.names):
-        for rows_B in _batched(np.arange(len(names)), batch):
-            yield bucket, rows_B
+    return [
+        (bucket, rows_B)
+        for bucket, names in enumerate(split.names)
+        for rows_B in _batched(np.arange(len(names)), batch)
+    ]

@@ -5,10 +5,17 @@ import math
 import pathlib
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 
 LANDMARKS = 478
+FACE_IDS = tuple(range(LANDMARKS))
+"""Every point of the FaceMesh, in its order."""
+
+
+FARTHEST = 10.0
+"""Landmarks farther away than this, in widths and heights of the picture, are no face's."""
 
 
 class DamagedClip(Exception):
@@ -17,24 +24,43 @@ class DamagedClip(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpokenWord:
-    """A word and when it is spoken, in frames (fractions allowed)."""
+    """A word and when it is spoken, in frames (fractions allowed); NaN where nobody knows."""
 
     text: str
-    start: float
-    end: float
+    start: float = math.nan
+    end: float = math.nan
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known when the word is spoken."""
+        return not (math.isnan(self.start) or math.isnan(self.end))
 
     def frames(self, length: int) -> np.ndarray:
-        """Bool [length]: the frames from floor(start) up to ceil(end)."""
+        """Bool [length]: the frames from floor(start) up to ceil(end); none of them where the times are unknown."""
         frame_T = np.arange(length)
+        if not self.timed:
+            return np.zeros(length, bool)
         return (frame_T >= math.floor(self.start)) & (frame_T < math.ceil(self.end))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipRef:
+    """A clip that a source knows of and has not read: small, and can be sent to another process."""
+
+    name: str
+    split: str
+    speaker: str = ""
+    """Empty where the source does not know who speaks."""
+    where: Any = None
+    """How the source finds it again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
     """Raw landmarks of one video, with its words.
 
-    `landmarks` f32 [T, 478, 3], image-normalised (x by width, y by height, z like x; NaN where no face);
-    `detected` bool [T]; `size` (width, height) in pixels.
+    `landmarks` f32 [T, V, 3], image-normalised (x by width, y by height, z like x; NaN where no face), of the FaceMesh
+    points `ids`; `detected` bool [T]; `size` (width, height) in pixels.
     """
 
     name: str
@@ -44,10 +70,12 @@ class Clip:
     fps: float
     size: tuple[int, int]
     words: tuple[SpokenWord, ...] = ()
+    speaker: str = ""
+    ids: tuple[int, ...] = FACE_IDS
 
     def __post_init__(self):
-        if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (LANDMARKS, 3):
-            raise DamagedClip(f"landmarks have shape {self.landmarks.shape}, not [T, {LANDMARKS}, 3]")
+        if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (len(self.ids), 3):
+            raise DamagedClip(f"landmarks have shape {self.landmarks.shape}, not [T, {len(self.ids)}, 3]")
         if self.detected.shape != self.landmarks.shape[:1]:
             raise DamagedClip(f"{len(self.landmarks)} frames of landmarks but {self.detected.shape} of `detected`")
         if len(self.landmarks) == 0:

@@ -3,25 +3,23 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxlip.config import Component, require
-from jaxlip.data.batches import FaceBatch, Split, bucket_of
-from jaxlip.data.clips import Clip, SpokenWord
-from jaxlip.data.sources import SOURCES
+from jaxlip.data.batches import Split, bucket_of
+from jaxlip.data.clips import FARTHEST, Clip, ClipRef, SpokenWord
+from jaxlip.data.sources import SOURCES, Slots
 from jaxlip.data.sources.visemes import Visemes
-from jaxlip.errors import UserError
 from jaxlip.face.features import FEATURE_SETS, FaceInput, fit_standardizer, stored_ids
-from jaxlip.face.normalize import NORMALIZERS, interpolate_gaps, smooth
+from jaxlip.face.normalize import NORMALIZERS, interpolate_gaps, rows_of, smooth
 from jaxlip.face.presets import PRESETS
 from jaxlip.face.topology import Topology
 
 STANDARDIZE_FRAMES = 20_000
-FARTHEST = 10.0
 SPLITS = ("train", "val", "test")
 
 
@@ -30,9 +28,11 @@ class FaceData(Component):
     """Where face clips come from and how they become arrays."""
 
     source: str = "visemes"
-    """Where clips come from: visemes (built in, no download) or grid."""
+    """Where clips come from: visemes (built in, no download), grid, lrw, lrs, manifest (a CSV file), or prepared."""
     root: str | None = None
-    """Folder of the corpus; not used by visemes."""
+    """Folder of the corpus (manifest: the CSV file; prepared: what `jaxlip prepare` wrote); not used by visemes."""
+    landmarks: str | None = None
+    """Folder of the landmark files, where they do not lie where the source expects them."""
     splits: str | None = None
     """JSON file {"train": [clips], "val": [...], "test": [...]}; default: <root>/splits.json, else a hash of names."""
     preset: str = "anatomical88"
@@ -53,12 +53,15 @@ class FaceData(Component):
     """Frames without a face that are interpolated; longer gaps are masked."""
     buckets: tuple[int, ...] = (29, 48, 75)
     """Lengths in frames that examples are padded to."""
+    resident_gib: float | None = None
+    """Landmarks of up to so many GiB stay in device memory, more are streamed from disk while training; None takes half
+    of the device's memory (of the host's where they are the same)."""
     visemes: Visemes = Visemes()
     """The built-in corpus."""
 
     def __post_init__(self):
         require(self.source in SOURCES, self, "source", f"one of {', '.join(SOURCES)}")
-        unused = self.source == "visemes" and (self.root or self.splits)
+        unused = self.source == "visemes" and (self.root or self.splits or self.landmarks)
         require(
             not unused, self, "source", "that of your folder: add --data.source grid; visemes read no root or splits"
         )
@@ -69,6 +72,7 @@ class FaceData(Component):
         require(self.window >= 3, self, "window", "3 or more")
         require(self.nearest >= 1, self, "nearest", "1 or more")
         require(0 < self.min_detection <= 1, self, "min_detection", "in (0, 1]")
+        require(self.resident_gib is None or self.resident_gib >= 0, self, "resident_gib", "0 or more, or None")
         require(self.max_gap >= 0, self, "max_gap", "0 or more")
         require(
             bool(self.buckets) and min(self.buckets) >= 1 and bool(bucket_of(self.window, self.buckets)),
@@ -81,8 +85,12 @@ class FaceData(Component):
         """Every word that the source may label, in class order."""
         return SOURCES[self.source].vocabulary(self)
 
-    def clips(self) -> Iterator[Clip | tuple[str, str]]:
-        """Every clip of the source, or (name, reason) where one cannot be used."""
+    def slots(self) -> Slots:
+        """The grammar of the source, if it has one."""
+        return SOURCES[self.source].slots(self)
+
+    def clips(self) -> Iterator[tuple[ClipRef, Clip | str]]:
+        """Every clip of the source, or the reason why it cannot be used."""
         return SOURCES[self.source].read(self)
 
 
@@ -146,8 +154,8 @@ def prepare(clip: Clip, config: FaceData) -> FaceClip | str:
     landmarks_TVC, frames_T = interpolate_gaps(clip.landmarks, detected_T, max_gap=config.max_gap)
     # A face without extent cannot be scaled; it is found out below.
     with np.errstate(all="ignore"):
-        normalized_TVC = NORMALIZERS[config.normalize](landmarks_TVC, detected_T, clip.size)
-    kept_TVC = np.ascontiguousarray(normalized_TVC[:, stored_ids(config.preset)])
+        normalized_TVC = NORMALIZERS[config.normalize](landmarks_TVC, detected_T, clip.size, clip.ids)
+    kept_TVC = np.ascontiguousarray(normalized_TVC[:, rows_of(stored_ids(config.preset), clip.ids)])
     if config.smooth is not None:
         kept_TVC = np.ascontiguousarray(smooth(kept_TVC, alpha=config.smooth))
     if not np.isfinite(kept_TVC).all():
@@ -162,73 +170,17 @@ def prepare(clip: Clip, config: FaceData) -> FaceClip | str:
     )
 
 
-def face_clips(config: FaceData, rejections: Rejections) -> Iterator[FaceClip]:
+def face_clips(config: FaceData, rejections: Rejections) -> Iterator[tuple[ClipRef, FaceClip]]:
     """Reads and prepares every clip of the source; those that cannot be used are counted in `rejections`."""
-    for clip in config.clips():
-        if isinstance(clip, tuple):
-            rejections.add(*clip)
+    for ref, clip in config.clips():
+        if isinstance(clip, str):
+            rejections.add(ref.name, clip)
             continue
         prepared = prepare(clip, config)
         if isinstance(prepared, str):
             rejections.add(clip.name, prepared)
         else:
-            yield prepared
-
-
-def _cut(example: Example, length: int) -> dict[str, np.ndarray]:
-    """The example's arrays, padded on the right to `length` frames with zeros and False."""
-    clip, stop = example.clip, example.first + example.length
-    take = slice(max(example.first, 0), min(stop, len(clip.frames_T)))
-    offset = take.start - example.first
-    to = slice(offset, offset + take.stop - take.start)
-    landmarks_TVC = np.zeros((length, *clip.landmarks_TVC.shape[1:]), np.float32)
-    landmarks_TVC[to] = clip.landmarks_TVC[take]
-    frames_T, detected_T, speech_T = np.zeros((3, length), bool)
-    frames_T[to], detected_T[to], speech_T[to] = clip.frames_T[take], clip.detected_T[take], example.speech_T[take]
-    return {
-        "landmarks_BTVC": landmarks_TVC,
-        "frames_BT": frames_T,
-        "detected_BT": detected_T,
-        "speech_BT": speech_T & frames_T,
-    }
-
-
-def stack_classes(labels: list[int], frames: int) -> np.ndarray:
-    """Class ids as int32 [N]; a class has no frame axis."""
-    del frames
-    return np.array(labels, np.int32)
-
-
-def assemble(
-    examples: Iterable[Example],
-    buckets: tuple[int, ...],
-    stack_labels: Callable[[list[Any], int], Any] = stack_classes,
-) -> Split:
-    """Stacks examples into the smallest buckets that hold them, in their order. Raises UserError if one fits none.
-
-    `stack_labels(labels, frames)` makes the target of a bucket of so many frames.
-    """
-    by_bucket: dict[int, list[Example]] = collections.defaultdict(list)
-    for example in examples:
-        bucket = bucket_of(example.length, buckets)
-        if bucket is None:
-            raise UserError(
-                f"{example.name} has {example.length} frames; the longest of data.buckets is {max(buckets)}."
-            )
-        by_bucket[bucket].append(example)
-    batches, names = [], []
-    for bucket in sorted(by_bucket):
-        rows = by_bucket[bucket]
-        cuts = [_cut(example, bucket) for example in rows]
-        batches.append(
-            FaceBatch(
-                **{key: np.stack([cut[key] for cut in cuts]) for key in cuts[0]},
-                target=stack_labels([example.label for example in rows], bucket),
-                examples_B=np.ones(len(rows), bool),
-            )
-        )
-        names.append(tuple(example.name for example in rows))
-    return Split(buckets=tuple(batches), names=tuple(names))
+            yield ref, prepared
 
 
 def fit_input(config: FaceData, topology: Topology, train: Split) -> tuple[FaceInput, list[str]]:
@@ -237,12 +189,11 @@ def fit_input(config: FaceData, topology: Topology, train: Split) -> tuple[FaceI
     ids, nodes = stored_ids(config.preset), len(topology.ids)
     compute = jax.jit(functools.partial(chosen.compute, ids=ids, nodes=nodes))
     parts = []
-    for batch in train.buckets:
+    for bucket, batch in enumerate(train.buckets):
         length = batch.frames_BT.shape[1]
         step = max(1, len(train) * length // STANDARDIZE_FRAMES)
-        rows = slice(None, None, step)
-        args = (batch.landmarks_BTVC[rows], batch.frames_BT[rows], batch.speech_BT[rows])
-        parts.append((compute(*args), batch.frames_BT[rows]))
+        sample = train.take(bucket, np.arange(0, len(batch.frames_BT), step))
+        parts.append((compute(sample.landmarks_BTVC, sample.frames_BT, sample.speech_BT), sample.frames_BT))
     flat = [
         np.concatenate([np.asarray(array).reshape(-1, *array.shape[2:]) for array in arrays])[:, None]
         for arrays in zip(*((f.node_BTVD, f.frame_BTD, frames_BT) for f, frames_BT in parts), strict=True)

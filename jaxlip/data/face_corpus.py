@@ -1,11 +1,11 @@
 """A face source -> a corpus: every clip read and prepared, cut into examples, bucketed, its features standardised."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from jaxlip.config import Component
+from jaxlip.data.assemble import Assembler, StackLabels, resident_bytes
 from jaxlip.data.batches import Corpus
-from jaxlip.data.face import SPLITS, Example, FaceClip, FaceData, Rejections, assemble, face_clips, fit_input
+from jaxlip.data.face import SPLITS, Example, FaceClip, FaceData, Rejections, face_clips, fit_input
 from jaxlip.data.sources import SOURCES
 from jaxlip.errors import UserError
 from jaxlip.face.features import FEATURE_SETS, FaceInput, Standardizer, stored_ids
@@ -29,7 +29,7 @@ def shape_only_spec(config: FaceData, spec_of: SpecOf) -> Component:
 def load_corpus(
     config: FaceData,
     examples_of: Callable[[FaceClip, Rejections], Iterator[Example]],
-    stack_labels: Callable[[list[Any], int], Any],
+    stack_labels: StackLabels,
     spec_of: SpecOf,
 ) -> Corpus:
     """Reads a source into the examples that `examples_of` makes of each clip.
@@ -37,22 +37,25 @@ def load_corpus(
     Raises UserError where nothing is left to train or validate on.
     """
     rejections = Rejections()
-    examples: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    assembler = Assembler(config.buckets, stack_labels, limit=resident_bytes(config))
     clips = 0
-    for clip in face_clips(config, rejections):
+    for ref, clip in face_clips(config, rejections):
         clips += 1
-        if clip.split not in examples:
+        if clip.split not in SPLITS:
             rejections.add(clip.name, f"split {clip.split!r} is none of {', '.join(SPLITS)}")
             continue
-        examples[clip.split].extend(examples_of(clip, rejections))
+        for example in examples_of(clip, rejections):
+            assembler.add(clip.split, example, ref)
     for split in ("train", "val"):
-        if not examples[split]:
+        if not assembler.count(split):
             why = "; ".join(rejections.notes()) or "the source has none"
             raise UserError(f"data.source={config.source}: no example in split {split}: {why}.")
-    splits = {split: assemble(rows, config.buckets, stack_labels) for split, rows in examples.items() if rows}
+    splits = {split: assembler.split(split, config) for split in SPLITS if assembler.count(split)}
     topology = build_topology(config.preset, nearest=config.nearest)
     face_input, dead = fit_input(config, topology, splits["train"])
     notes = SOURCES[config.source].notes(config) + rejections.notes()
+    if assembler.streamed:
+        notes.append(f"{assembler.bytes / 2**30:.2f} GiB of landmarks are streamed from disk (data.resident_gib)")
     if dead:
         notes.append(f"feature slots that never vary in the training split: {', '.join(dead)}")
     return Corpus(

@@ -13,7 +13,6 @@ from jaxlip.config import Component
 from jaxlip.data.batches import Corpus, Split
 from jaxlip.data.face import Example, FaceClip, FaceData, Rejections
 from jaxlip.data.face_corpus import load_corpus, shape_only_spec
-from jaxlip.data.sources import SOURCES
 from jaxlip.data.vocab import UnknownToken, Vocabulary
 from jaxlip.face.features import FaceInput
 from jaxlip.face.topology import Topology
@@ -86,9 +85,17 @@ def sentence_examples(
     except UnknownToken as unknown:
         rejections.add(clip.name, str(unknown))
         return
+    if not said:
+        rejections.add(clip.name, "nothing is left of the text by the vocabulary's rules")
+        return
     word_T = np.full(len(clip.frames_T), -1, np.int32)
-    for number, word in enumerate(clip.words):
-        word_T[word.frames(len(word_T))] = number
+    place = 0
+    for word in clip.words:
+        # The rules may cut a word of the transcript in several, or drop it: which frames are whose is then unknown.
+        parts = len(words.encode(word.text))
+        if parts == 1:
+            word_T[word.frames(len(word_T))] = place
+        place += parts
     yield Example(
         clip=clip,
         name=clip.name,
@@ -143,7 +150,7 @@ def _spec(config: FaceData, vocabulary_of: VocabularyOf, topology: Topology, fac
     return SentenceSpec(
         vocabulary=vocabulary_of(words),
         words=Vocabulary.of_words(words),
-        slots=SOURCES[config.source].slots,
+        slots=config.slots(),
         topology=topology,
         input=face_input,
     )

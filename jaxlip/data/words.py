@@ -5,8 +5,9 @@ import functools
 from collections.abc import Iterator
 
 from jaxlip.config import Component
+from jaxlip.data.assemble import stack_classes
 from jaxlip.data.batches import Corpus
-from jaxlip.data.face import Example, FaceClip, FaceData, Rejections, stack_classes
+from jaxlip.data.face import Example, FaceClip, FaceData, Rejections
 from jaxlip.data.face_corpus import load_corpus, shape_only_spec
 from jaxlip.face.features import FaceInput
 from jaxlip.face.topology import Topology
@@ -29,6 +30,9 @@ def word_examples(clip: FaceClip, class_of: dict[str, int], window: int, rejecti
         name = f"{clip.name}#{number}:{word.text}"
         if word.text not in class_of:
             rejections.add(name, f"word {word.text!r} is not in the vocabulary")
+            continue
+        if not word.timed:
+            rejections.add(name, "nobody knows when the word is spoken")
             continue
         speech_T = word.frames(len(clip.frames_T))
         if not (clip.frames_T & speech_T).any():

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxlip.config import Experiment, differences
-from jaxlip.data.batches import Corpus, Dispatch, Split, epoch_plan, sequential_plan, steps_per_epoch
+from jaxlip.data.batches import Corpus, Dispatch, Feed, Split, epoch_plan, sequential_plan, steps_per_epoch
 from jaxlip.engine.checkpoint import Checkpoints, Meta, Position
 from jaxlip.engine.control import Control, Signals
 from jaxlip.engine.mesh import data_mesh, replicate
@@ -24,8 +24,17 @@ from jaxlip.metrics.mergeable import Mean
 from jaxlip.models.base import Flat
 
 # Fields that may change when a run is resumed: they do not change what a step computes (the data's fingerprint says
-# whether a folder that moved is still the same data).
-FREE_ON_RESUME = ("name", "init_from", "train.patience", "train.keep_best", "data.root", "data.splits")
+# whether a folder that moved is still the same data, and where landmarks lie changes no bit).
+FREE_ON_RESUME = (
+    "name",
+    "init_from",
+    "train.patience",
+    "train.keep_best",
+    "data.root",
+    "data.splits",
+    "data.landmarks",
+    "data.resident_gib",
+)
 
 
 class NonFiniteLoss(UserError):
@@ -103,19 +112,19 @@ class Trainer:
     def fit(self) -> dict[str, Any]:
         """Trains to the end; returns the last logged row. Raises NonFiniteLoss or Interrupted."""
         train, progress = self.experiment.train, Progress(done=int(self.state.step), total=self.total_steps)
-        data = [replicate(bucket, self.mesh) for bucket in self.train_split.buckets]
-        val_data = [replicate(bucket, self.mesh) for bucket in self.val_split.buckets]
+        put = functools.partial(replicate, mesh=self.mesh)
+        feed, val_feed = self.train_split.feed(put), self.val_split.feed(put)
         row: dict[str, Any] = (self.folder.read_metrics() or [{}])[-1]
         with self.folder.events() as events, Signals() as signals, jax.set_mesh(self.mesh):
             while self.position.epoch < train.epochs and not self.control.exhausted(train):
                 began = time.perf_counter()
-                self._train_epoch(data, signals, progress)
+                self._train_epoch(feed, signals, progress)
                 speed = len(self.train_split) / (time.perf_counter() - began)
                 sums = self.position.sums
                 self.position = Position(epoch=self.position.epoch + 1)
                 if self.position.epoch % train.eval_epochs and self.position.epoch < train.epochs:
                     continue
-                val = self._validate(val_data)
+                val = self._validate(val_feed)
                 row = self._log(sums, val, speed, progress, events)
                 if signals.received:
                     self._stop(signals)
@@ -127,7 +136,7 @@ class Trainer:
         progress.say(f"done after epoch {self.position.epoch} ({why}) in {seconds}")
         return row
 
-    def _train_epoch(self, data: list[Any], signals: Signals, progress: Progress) -> None:
+    def _train_epoch(self, feed: Feed, signals: Signals, progress: Progress) -> None:
         train = self.experiment.train
         plan = epoch_plan(
             self.train_split,
@@ -136,11 +145,12 @@ class Trainer:
             seed=train.seed,
             epoch=self.position.epoch,
         )
-        for index in range(self.position.dispatch, len(plan)):
-            part = plan[index]
-            rows_KB, steps = replicate((part.rows_KB, np.int32(part.steps)), self.mesh)
+        done = self.position.dispatch
+        batches = feed.batches([(part.bucket, part.rows_KB) for part in plan[done:]])
+        for index, (part, (data, rows_KB)) in enumerate(zip(plan[done:], batches, strict=True), start=done):
+            steps = replicate(np.int32(part.steps), self.mesh)
             with jax.transfer_guard("disallow"):
-                self.state, sums = self.dispatch(self.state, data[part.bucket], rows_KB, steps, self.key)
+                self.state, sums = self.dispatch(self.state, data, rows_KB, steps, self.key)
             sums = jax.device_get(sums)
             self._check_finite(part)
             self.position = Position(epoch=self.position.epoch, dispatch=index + 1, sums=_add(self.position.sums, sums))
@@ -162,8 +172,8 @@ class Trainer:
             f"loss or gradient is not finite at step {bad}; last good checkpoint: {saved}; clips of the batch: {clips}."
         )
 
-    def _validate(self, val_data: list[Any]) -> dict[str, float]:
-        _, means = run_split(self.evaluate, self.state, self.val_split, val_data, self.experiment.train.batch)
+    def _validate(self, feed: Feed) -> dict[str, float]:
+        _, means = run_split(self.evaluate, self.state, self.val_split, feed, self.experiment.train.batch)
         if not math.isfinite(means["loss"]):
             raise NonFiniteLoss(
                 f"the validation loss is {means['loss']} after step {int(self.state.step)}; "
@@ -220,14 +230,13 @@ def _add(sums: dict[str, tuple[float, float]], more: dict[str, Mean]) -> dict[st
     }
 
 
-def run_split(
-    evaluate, state: TrainState, split: Split, data: list[Any], batch: int
-) -> tuple[list[Any], dict[str, float]]:
+def run_split(evaluate, state: TrainState, split: Split, feed: Feed, batch: int) -> tuple[list[Any], dict[str, float]]:
     """Outputs of every example, one pytree a bucket with rows in its order; and the metrics' values over all."""
     outputs: list[list[Any]] = [[] for _ in split.buckets]
     sums: dict[str, tuple[float, float]] = {}
-    for bucket, rows_B in sequential_plan(split, batch=batch):
-        out, metrics = jax.device_get(evaluate(state, data[bucket], jax.device_put(rows_B)))
+    plan = sequential_plan(split, batch=batch)
+    for (bucket, rows_B), (data, placed_B) in zip(plan, feed.batches(plan), strict=True):
+        out, metrics = jax.device_get(evaluate(state, data, placed_B))
         outputs[bucket].append(jax.tree.map(lambda array, real=rows_B >= 0: array[real], out))
         sums = _add(sums, metrics)
     joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *bucket) for bucket in outputs]

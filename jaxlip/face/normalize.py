@@ -12,6 +12,16 @@ from jaxtyping import Bool, Float
 RIGHT_EYE = (33, 133)
 LEFT_EYE = (362, 263)
 NOSE_BRIDGE = (168, 6)
+STABLE_IDS = RIGHT_EYE + LEFT_EYE + NOSE_BRIDGE
+"""The points that the head's position, roll and size are read from."""
+
+Ids = tuple[int, ...] | None
+"""FaceMesh ids of an array's points; None for all 478 in their order."""
+
+
+def rows_of(points: tuple[int, ...], ids: Ids) -> tuple[int, ...]:
+    """Where in an array of the points `ids` these FaceMesh points are. Raises ValueError for one that is not there."""
+    return points if ids is None else tuple(ids.index(point) for point in points)
 
 
 def interpolate_gaps(
@@ -38,16 +48,17 @@ def interpolate_gaps(
     return filled_TVC.astype(np.float32), detected_T | (gap_T <= max_gap)
 
 
-def _similarity(points_TVC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _similarity(points_TVC: np.ndarray, ids: Ids) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Origin [T, 3], roll [T] (radians) and scale [T] of the face in each frame, from eye corners and nose bridge."""
-    right_TC = points_TVC[:, RIGHT_EYE].mean(axis=1)
-    left_TC = points_TVC[:, LEFT_EYE].mean(axis=1)
+    right, left, bridge = (rows_of(points, ids) for points in (RIGHT_EYE, LEFT_EYE, NOSE_BRIDGE))
+    right_TC = points_TVC[:, right].mean(axis=1)
+    left_TC = points_TVC[:, left].mean(axis=1)
     across_TC = left_TC - right_TC
     roll_T = np.arctan2(across_TC[:, 1], across_TC[:, 0])
     scale_T = np.linalg.norm(across_TC, axis=-1)
     origin_TC = (right_TC + left_TC) / 2
     # The depth of the eye corners is noisy; the nose bridge between them steadies the origin's z.
-    origin_TC[:, 2] = points_TVC[:, RIGHT_EYE + LEFT_EYE + NOSE_BRIDGE, 2].mean(axis=1)
+    origin_TC[:, 2] = points_TVC[:, right + left + bridge, 2].mean(axis=1)
     return origin_TC, roll_T, scale_T
 
 
@@ -64,13 +75,13 @@ def restore_aspect(landmarks_TVC: Float[np.ndarray, "T V C"], size: tuple[int, i
     return landmarks_TVC * np.array([width, height, width], np.float32)
 
 
-def normalize_clip(landmarks_TVC, detected_T, size) -> np.ndarray:
+def normalize_clip(landmarks_TVC, detected_T, size, ids: Ids = None) -> np.ndarray:
     """One similarity transform a clip: mean roll and translation removed, inter-ocular distance 1, head motion kept.
 
-    `landmarks_TVC` f32 [T, 478, 3] is finite where `detected_T`; returns f32 of the same shape.
+    `landmarks_TVC` f32 [T, V, 3] is finite where `detected_T`; returns f32 of the same shape.
     """
     points_TVC = restore_aspect(landmarks_TVC, size)
-    origin_TC, roll_T, scale_T = _similarity(points_TVC[detected_T])
+    origin_TC, roll_T, scale_T = _similarity(points_TVC[detected_T], ids)
     frames = len(points_TVC)
     return _apply_similarity(
         points_TVC,
@@ -80,16 +91,19 @@ def normalize_clip(landmarks_TVC, detected_T, size) -> np.ndarray:
     )
 
 
-def normalize_frame(landmarks_TVC, detected_T, size) -> np.ndarray:
+def normalize_frame(landmarks_TVC, detected_T, size, ids: Ids = None) -> np.ndarray:
     """A similarity transform of its own for every frame: all rigid motion in the image plane removed."""
     del detected_T
     points_TVC = restore_aspect(landmarks_TVC, size)
-    return _apply_similarity(points_TVC, *_similarity(points_TVC))
+    return _apply_similarity(points_TVC, *_similarity(points_TVC, ids))
 
 
-def normalize_minmax(landmarks_TVC, detected_T, size) -> np.ndarray:
-    """The original's: each frame and axis stretched to [0, 1] on its own. Loses aspect and motion; for comparison."""
-    del detected_T, size
+def normalize_minmax(landmarks_TVC, detected_T, size, ids: Ids = None) -> np.ndarray:
+    """The original's: each frame and axis stretched to [0, 1] on its own. Loses aspect and motion; for comparison.
+
+    It needs the whole face: the extremes of some points are not those of all.
+    """
+    del detected_T, size, ids
     low_TC, high_TC = landmarks_TVC.min(axis=1), landmarks_TVC.max(axis=1)
     span_TC = np.maximum(high_TC - low_TC, 1e-6)
     return ((landmarks_TVC - low_TC[:, None]) / span_TC[:, None]).astype(np.float32)

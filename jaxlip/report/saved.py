@@ -73,8 +73,8 @@ class Saved:
         batch = self.meta.experiment.train.batch
         mesh = data_mesh(batch)
         with jax.set_mesh(mesh):
-            data = [replicate(bucket, mesh) for bucket in corpus.splits[split].buckets]
-            return run_split(self.jitted, self.state, corpus.splits[split], data, batch)
+            feed = corpus.splits[split].feed(functools.partial(replicate, mesh=mesh))
+            return run_split(self.jitted, self.state, corpus.splits[split], feed, batch)
 
 
 def load_saved(folder: RunFolder, which: str = "best") -> Saved:

@@ -1,31 +1,54 @@
-"""Where clips come from. A source yields Clips; it knows nothing of models, tasks or shapes."""
+"""Where clips come from. A source finds clips and reads any one of them; it knows no models, tasks or shapes."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from jaxlip.data.clips import Clip
-from jaxlip.data.sources import grid, visemes
+from jaxlip.data.clips import Clip, ClipRef, DamagedClip
+from jaxlip.data.sources import grid, lrs, lrw, manifest, prepared, visemes
+
+Slots = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """`vocabulary(data)` names every word that may be labelled; `read(data)` yields Clips or (name, reason) pairs."""
+    """`vocabulary(data)` names every word that may be labelled; `find(data)` yields a ClipRef a clip, in the same order
+    each time; `load(data, ref)` reads one, or raises DamagedClip."""
 
     vocabulary: Callable[[Any], tuple[str, ...]]
-    read: Callable[[Any], Iterator[Clip | tuple[str, str]]]
+    find: Callable[[Any], Iterable[ClipRef]]
+    load: Callable[[Any, ClipRef], Clip]
     notes: Callable[[Any], list[str]] = lambda data: []
     """What people should know about how the data are read."""
-    slots: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    slots: Callable[[Any], Slots] = lambda data: ()
     """The grammar of a source whose every sentence takes one word from each of these, in order; else empty."""
+
+    def read(self, data: Any) -> Iterator[tuple[ClipRef, Clip | str]]:
+        """Every clip, or the reason why it cannot be used."""
+        for ref in self.find(data):
+            try:
+                yield ref, self.load(data, ref)
+            except DamagedClip as damage:
+                yield ref, str(damage)
 
 
 SOURCES: dict[str, Source] = {
-    "visemes": Source(lambda data: visemes.vocabulary(data.visemes), lambda data: visemes.read(data.visemes)),
+    "visemes": Source(
+        vocabulary=lambda data: visemes.vocabulary(data.visemes),
+        find=lambda data: visemes.find(data.visemes),
+        load=lambda data, ref: visemes.load(data.visemes, ref),
+    ),
     "grid": Source(
-        lambda data: grid.WORDS,
-        lambda data: grid.read(data.root, data.splits),
-        lambda data: grid.notes(data.root, data.splits),
-        grid.SLOTS,
+        vocabulary=lambda data: grid.WORDS, find=grid.find, load=grid.load, notes=grid.notes, slots=lambda _: grid.SLOTS
+    ),
+    "lrw": Source(vocabulary=lrw.vocabulary, find=lrw.find, load=lrw.load),
+    "lrs": Source(vocabulary=lrs.vocabulary, find=lrs.find, load=lrs.load, notes=lrs.notes),
+    "manifest": Source(vocabulary=manifest.vocabulary, find=manifest.find, load=manifest.load, notes=manifest.notes),
+    "prepared": Source(
+        vocabulary=prepared.vocabulary,
+        find=prepared.find,
+        load=prepared.load,
+        notes=prepared.notes,
+        slots=prepared.slots,
     ),
 }

@@ -1,15 +1,15 @@
 """The GRID corpus (Cooke et al., JASA 2006) as raw landmarks and `.align` transcripts.
 
-<root>/landmarks/<speaker>/<clip>.npz      raw landmarks, as the extraction stage writes them
+<root>/landmarks/<speaker>/<clip>.npz      raw landmarks, as the extraction stage writes them (or data.landmarks)
 <root>/align/<speaker>/<clip>.align        `start end word` lines; 1000 units are one 25 fps frame
 """
 
-import hashlib
-import json
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
-from jaxlip.data.clips import Clip, DamagedClip, SpokenWord, read_raw_landmarks
+from jaxlip.data.clips import Clip, ClipRef, DamagedClip, SpokenWord, read_raw_landmarks
+from jaxlip.data.sources.folders import MAKE_THEM, hashed_split, landmark_folder, read_splits, root_folder
 from jaxlip.errors import UserError
 
 SILENCE = ("sil", "sp")
@@ -55,41 +55,15 @@ def parse_align(text: str, fps: float = ALIGN_FPS) -> tuple[SpokenWord, ...]:
     return tuple(words)
 
 
-def read_clip(root: pathlib.Path, name: str, split: str = "") -> Clip:
+def read_clip(root: pathlib.Path, name: str, split: str = "", landmarks: pathlib.Path | None = None) -> Clip:
     """Reads one clip by `speaker/clip`. Raises DamagedClip."""
     speaker, clip = name.split("/")
     align = root / "align" / speaker / f"{clip}.align"
     if not align.is_file():
         raise DamagedClip("no align file")
-    raw = read_raw_landmarks(root / "landmarks" / speaker / f"{clip}.npz")
-    return Clip(name=name, split=split, words=parse_align(align.read_text(errors="replace"), raw["fps"]), **raw)
-
-
-def read_splits(path: pathlib.Path) -> dict[str, str]:
-    """Clip name -> split, from JSON {"train": [names], "val": [...], "test": [...]}. Raises UserError."""
-    try:
-        table = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"splits file {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"splits file {path} is not JSON: {error}.") from None
-    lists = list(table.values()) if isinstance(table, dict) else [None]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
-        raise UserError(f'splits file {path} is not a table such as {{"train": [clips], "val": [...], "test": [...]}}.')
-    split_of: dict[str, str] = {}
-    for split, names in table.items():
-        for name in names:
-            if name.count("/") > 1 or ".." in name or len(name) > 200:
-                raise UserError(f"splits file {path} names {name[:60]!r}, which is no `clip` or `speaker/clip`.")
-            if split_of.setdefault(name, split) != split:
-                raise UserError(f"splits file {path} has clip {name} in both {split_of[name]} and {split}.")
-    return split_of
-
-
-def hashed_split(name: str) -> str:
-    """A split that depends on nothing but the clip's name: 80 % train, 10 % val, 10 % test."""
-    bucket = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
-    return {8: "val", 9: "test"}.get(bucket, "train")
+    raw = read_raw_landmarks((landmarks or root / "landmarks") / speaker / f"{clip}.npz")
+    words = parse_align(align.read_text(errors="replace"), raw["fps"])
+    return Clip(name=name, split=split, speaker=speaker, words=words, **raw)
 
 
 def splits_file(root: pathlib.Path, splits: pathlib.Path | None) -> pathlib.Path | None:
@@ -99,20 +73,25 @@ def splits_file(root: pathlib.Path, splits: pathlib.Path | None) -> pathlib.Path
     return splits
 
 
-def notes(root: str | None, splits: str | None) -> list[str]:
+def notes(data: Any) -> list[str]:
     """What people should know about how these data are read."""
-    if root and splits_file(pathlib.Path(root), pathlib.Path(splits) if splits else None) is None:
+    if splits_file(pathlib.Path(data.root), pathlib.Path(data.splits) if data.splits else None) is None:
         return ["no splits file: clips are split 80/10/10 by a hash of their names"]
     return []
 
 
-def find_clips(root: pathlib.Path, splits: pathlib.Path | None) -> list[tuple[str, str]]:
+def find_clips(
+    root: pathlib.Path, splits: pathlib.Path | None, landmarks: pathlib.Path | None = None
+) -> list[tuple[str, str]]:
     """(name, split) of every clip, by name. Without a splits file: <root>/splits.json, else `hashed_split`."""
-    if not (root / "landmarks").is_dir():
-        raise UserError(f"data.root={root} has no folder `landmarks`; expected <root>/landmarks/<speaker>/<clip>.npz.")
-    files = sorted((root / "landmarks").glob("*/*.npz"))
+    folder = landmarks or root / "landmarks"
+    if not folder.is_dir():
+        raise UserError(
+            f"data.root={root} has no folder `landmarks`; expected <root>/landmarks/<speaker>/<clip>.npz. {MAKE_THEM}"
+        )
+    files = sorted(folder.glob("*/*.npz"))
     if not files:
-        raise UserError(f"data.root={root}: no landmark files under {root / 'landmarks'}/<speaker>/.")
+        raise UserError(f"data.root={root}: no landmark files under {folder}/<speaker>/. {MAKE_THEM}")
     names = [f"{file.parent.name}/{file.stem}" for file in files]
     path = splits_file(root, splits)
     if path is None:
@@ -127,21 +106,18 @@ def find_clips(root: pathlib.Path, splits: pathlib.Path | None) -> list[tuple[st
             )
     chosen = [(name, split_of[key]) for name, key in key_of.items() if key in split_of]
     if not chosen:
-        raise UserError(f"splits file {path} names none of the {len(names)} clips under {root / 'landmarks'}.")
+        raise UserError(f"splits file {path} names none of the {len(names)} clips under {folder}.")
     lost = sorted(split_of.keys() - set(key_of.values()))
     # A clip without a speaker in its name is looked for under the first speaker, where reading it says what is missing.
     return chosen + [(name if "/" in name else f"{files[0].parent.name}/{name}", split_of[name]) for name in lost]
 
 
-def read(root: str | None, splits: str | None) -> Iterator[Clip | tuple[str, str]]:
-    """Yields a Clip, or (name, reason) for one that cannot be used. Raises UserError for a wrong folder."""
-    if root is None:
-        raise UserError("data.root is not set; give the folder that holds `landmarks` and `align`: --data.root DIR.")
-    folder = pathlib.Path(root)
-    if not folder.is_dir():
-        raise UserError(f"data.root={root} is not a folder.")
-    for name, split in find_clips(folder, pathlib.Path(splits) if splits else None):
-        try:
-            yield read_clip(folder, name, split)
-        except DamagedClip as damage:
-            yield name, str(damage)
+def find(data: Any) -> Iterator[ClipRef]:
+    """Every clip. Raises UserError for a wrong folder."""
+    folder, landmarks = root_folder(data), landmark_folder(data)
+    for name, split in find_clips(folder, pathlib.Path(data.splits) if data.splits else None, landmarks):
+        yield ClipRef(name=name, split=split, speaker=name.partition("/")[0])
+
+
+def load(data: Any, ref: ClipRef) -> Clip:
+    return read_clip(pathlib.Path(data.root), ref.name, ref.split, landmark_folder(data))

@@ -6,12 +6,13 @@ say nothing about real faces.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 from jaxlip.config import Component, require
-from jaxlip.data.clips import Clip, SpokenWord
+from jaxlip.data.clips import Clip, ClipRef, SpokenWord
 from jaxlip.face import visemes
 from jaxlip.face.mean_face import mean_face
 from jaxlip.face.visemes import LEXICON
@@ -77,7 +78,6 @@ class Visemes(Component):
 class _Speaker:
     """One face, and how it talks."""
 
-    name: str
     face_VC: np.ndarray
     targets_SP: np.ndarray
     """The speaker's own viseme targets, in the order of `visemes.NAMES`."""
@@ -103,14 +103,21 @@ def vocabulary(config: Visemes) -> tuple[str, ...]:
     return tuple(LEXICON)[: config.words]
 
 
-def read(config: Visemes) -> Iterator[Clip]:
-    """Yields every clip, the training split first."""
+def find(config: Visemes) -> Iterator[ClipRef]:
+    """Every clip, the training split first."""
     for split in SPEAKERS:
-        speakers = [_speaker(config, split, number) for number in range(SPEAKERS[split])]
         labels = _labels(config, split, getattr(config, split) * config.sentence)
+        kind = "word" if config.sentence == 1 else "sentence"
         for index in range(getattr(config, split)):
             said = labels[index * config.sentence : (index + 1) * config.sentence]
-            yield _clip(config, split, index, speakers[index % len(speakers)], said)
+            speaker = _speaker_name(split, index % SPEAKERS[split])
+            yield ClipRef(name=f"{speaker}/{kind}_{index:04d}", split=split, speaker=speaker, where=(index, said))
+
+
+def load(config: Visemes, ref: ClipRef) -> Clip:
+    """The clip, made from its seed."""
+    index, said = ref.where
+    return _clip(config, ref, index, _speaker(config, ref.split, index % SPEAKERS[ref.split]), said)
 
 
 def _rng(config: Visemes, split: str, *what: int) -> np.random.Generator:
@@ -124,17 +131,20 @@ def _labels(config: Visemes, split: str, count: int) -> list[str]:
     return [words[i] for order in rounds for i in order][:count]
 
 
+def _speaker_name(split: str, number: int) -> str:
+    splits = list(SPEAKERS)
+    return f"s{sum(SPEAKERS[other] for other in splits[: splits.index(split)]) + number + 1:02d}"
+
+
+@functools.lru_cache(maxsize=sum(SPEAKERS.values()))
 def _speaker(config: Visemes, split: str, number: int) -> _Speaker:
     rng = _rng(config, split, 0, number)
-    splits = list(SPEAKERS)
-    before = sum(SPEAKERS[other] for other in splits[: splits.index(split)])
     size_C = rng.normal(1, SPEAKER_SIZE_C)
     mouth_A = rng.normal(0, SPEAKER_MOUTH_A)
     face_VC = mean_face() * size_C + np.tensordot(mouth_A, visemes.anatomy_AVC(), axes=1)
     gain_P = np.exp(rng.normal(0, SPEAKER_GAIN) + rng.normal(0, SPEAKER_GAIN / 2, len(visemes.PARAMETERS)))
     strayed_SP = visemes.TARGETS_SP + rng.normal(0, SPEAKER_TARGETS, visemes.TARGETS_SP.shape)
     return _Speaker(
-        name=f"s{before + number + 1:02d}",
         face_VC=face_VC.astype(np.float32),
         targets_SP=strayed_SP * gain_P,
         rest_P=rng.normal(0, SPEAKER_REST, len(visemes.PARAMETERS)),
@@ -142,8 +152,8 @@ def _speaker(config: Visemes, split: str, number: int) -> _Speaker:
     )
 
 
-def _clip(config: Visemes, split: str, index: int, speaker: _Speaker, said: list[str]) -> Clip:
-    rng = _rng(config, split, 2, index)
+def _clip(config: Visemes, ref: ClipRef, index: int, speaker: _Speaker, said: list[str]) -> Clip:
+    rng = _rng(config, ref.split, 2, index)
     speech = _speak(rng, said, speaker.tempo)
     face_TVC = speaker.face_VC + visemes.move(_articulate(rng, speech, speaker).astype(np.float32))
     jitter_C = np.array([1, 1, 2], np.float32) * np.float32(config.noise)
@@ -151,10 +161,10 @@ def _clip(config: Visemes, split: str, index: int, speaker: _Speaker, said: list
     landmarks_TVC = _film(rng, face_TVC)
     detected_T = ~_lost(rng, len(landmarks_TVC), config.dropped)
     landmarks_TVC[~detected_T] = np.nan
-    kind = "word" if config.sentence == 1 else "sentence"
     return Clip(
-        name=f"{speaker.name}/{kind}_{index:04d}",
-        split=split,
+        name=ref.name,
+        split=ref.split,
+        speaker=ref.speaker,
         landmarks=landmarks_TVC,
         detected=detected_T,
         fps=FPS,

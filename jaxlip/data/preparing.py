@@ -1,0 +1,193 @@
+"""A source -> shards and their manifest: reading, checking, writing, in memory that does not grow with the clips."""
+
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jaxlip
+from jaxlip.data.clips import ClipRef, DamagedClip
+from jaxlip.data.face import FaceData
+from jaxlip.data.records import Entry, Record, describe, encode, kept_ids
+from jaxlip.data.sources import SOURCES
+from jaxlip.data.sources.folders import SPLITS
+from jaxlip.data.store import MANIFEST, import_tfds, write_manifest, write_shards
+from jaxlip.data.survey import Survey, refuse_shared_speakers
+from jaxlip.errors import UserError
+
+AHEAD = 64
+"""Clips a worker that are read before the first of them is written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What to prepare, and how."""
+
+    data: FaceData
+    """The source, where it is, and the preset."""
+    out: pathlib.Path
+    shards: int | None = None
+    """Files a split; None leaves it to TFDS, by size."""
+    workers: int = 1
+    """Processes that read clips."""
+    speaker_disjoint: bool = False
+    """Whether the splits claim to share no speaker."""
+    allowed: tuple[str, ...] = ()
+    """Defects that do not stop the preparation (survey.ALLOWED)."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return kept_ids(self.data.preset)
+
+
+Prepared = tuple[Record, Entry] | tuple[str, str]
+"""A record with its entry, or the name of a clip and why it is left out."""
+
+
+def prepare_clip(data: FaceData, ids: tuple[int, ...], ref: ClipRef) -> Prepared:
+    """Reads one clip and makes its record."""
+    try:
+        clip = SOURCES[data.source].load(data, ref)
+        record = encode(clip, ids)
+    except DamagedClip as damage:
+        return ref.name, str(damage)
+    return record, describe(clip, record, ids)
+
+
+def _prepare_one(task: tuple[FaceData, tuple[int, ...], ClipRef]) -> Prepared:
+    return prepare_clip(*task)
+
+
+def find_clips(preparation: Preparation) -> dict[str, list[ClipRef]]:
+    """Split -> its clips. Raises UserError for an unknown split, or speakers on both sides of disjoint ones."""
+    found: dict[str, list[ClipRef]] = {}
+    for ref in SOURCES[preparation.data.source].find(preparation.data):
+        found.setdefault(ref.split, []).append(ref)
+    if unknown := sorted(found.keys() - set(SPLITS)):
+        raise UserError(f"{found[unknown[0]][0].name}: split {unknown[0]!r} is none of {', '.join(SPLITS)}.")
+    if preparation.speaker_disjoint:
+        # Before anything is read, which takes hours.
+        refuse_shared_speakers(
+            {split: {ref.speaker for ref in refs} for split, refs in found.items()}, preparation.allowed
+        )
+    return found
+
+
+def _mapped(preparation: Preparation, refs: Iterable[ClipRef], pool: Any) -> Iterator[Prepared]:
+    """Every clip prepared, in order; a pool works on a bounded stretch at a time."""
+    tasks = ((preparation.data, preparation.ids, ref) for ref in refs)
+    if pool is None:
+        yield from map(_prepare_one, tasks)
+        return
+    while stretch := list(itertools.islice(tasks, AHEAD * preparation.workers)):
+        yield from pool.imap(_prepare_one, stretch, chunksize=8)
+
+
+def _examples(
+    prepared: Iterator[Prepared], survey: Survey, said: Callable[[int], None]
+) -> Iterator[tuple[str, Record]]:
+    """(name, record) pairs for the shards; everything else goes to the survey."""
+    for item in prepared:
+        record, entry = item
+        if isinstance(entry, Entry):
+            survey.add(entry)
+            said(survey.clips)
+            yield entry.name, record  # type: ignore[misc]
+        else:
+            survey.leave_out(record, entry)  # type: ignore[arg-type]
+
+
+def _nonempty(examples: Iterator[Any]) -> Iterator[Any] | None:
+    first = next(examples, None)
+    return None if first is None else itertools.chain([first], examples)
+
+
+def prepare(
+    preparation: Preparation, said: Callable[[int], None] = lambda clips: None
+) -> tuple[Survey, dict[str, Any]]:
+    """Writes shards and manifest to `preparation.out`; returns the survey and the manifest.
+
+    `said` hears the number of clips so far. Nothing is left behind where a UserError stops it.
+    """
+    import_tfds()
+    data = preparation.data
+    survey = Survey(SOURCES[data.source].vocabulary(data), preparation.ids)
+    refs = find_clips(preparation)
+    with unfinished(preparation.out) as folder, _pool(preparation.workers) as pool:
+        splits = {}
+        for split in SPLITS:
+            examples = _nonempty(_examples(_mapped(preparation, refs.get(split, ()), pool), survey, said))
+            if examples is not None:
+                splits[split] = examples
+        _require_clips(splits, survey, data)
+        write_shards(folder, splits, points=len(preparation.ids), shards=preparation.shards)
+        manifest = finish(preparation, survey, folder)
+    return survey, manifest
+
+
+def _require_clips(splits: dict[str, Any], survey: Survey, data: FaceData) -> None:
+    if "train" not in splits:
+        why = "; ".join(f"{len(names)}: {reason}" for reason, names in survey.left_out.items()) or "there are none"
+        raise UserError(f"{data.source} {data.root}: no clip of the train split can be used ({why}).")
+
+
+def finish(preparation: Preparation, survey: Survey, folder: pathlib.Path) -> dict[str, Any]:
+    """Writes the manifest. Raises UserError for what makes a score dishonest and is not allowed."""
+    survey.refuse(disjoint=preparation.speaker_disjoint, allowed=preparation.allowed)
+    data, source = preparation.data, SOURCES[preparation.data.source]
+    manifest = {
+        "jaxlip": jaxlip.__version__,
+        "fingerprint": survey.fingerprint(),
+        "source": {name: getattr(data, name) for name in ("source", "root", "splits", "landmarks")},
+        "preset": data.preset,
+        "ids": preparation.ids,
+        "splits": {split: survey.splits[split].clips for split in SPLITS if split in survey.splits},
+        "vocabulary": survey.vocabulary,
+        "slots": source.slots(data),
+        "speaker_disjoint": preparation.speaker_disjoint,
+        "allowed": preparation.allowed,
+        "counts": {"clips": survey.clips, "left_out": {why: len(names) for why, names in survey.left_out.items()}},
+        "left_out": survey.left_out,
+        "statistics": survey.statistics(),
+        "checks": survey.checks(),
+        "notes": source.notes(data),
+    }
+    write_manifest(folder, manifest)
+    return manifest
+
+
+@contextlib.contextmanager
+def unfinished(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder beside `out` to work in, which takes its place at the end, and is gone where that is not reached.
+
+    Raises UserError if `out` is something else than a folder that was prepared before.
+    """
+    if out.exists() and not (out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir()))):
+        raise UserError(f"--out {out} exists and holds no prepared data; choose another folder.")
+    folder = out.with_name(f"{out.name}.unfinished")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {folder} cannot be made: {error.strerror}.") from None
+    try:
+        yield folder
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[Any]:
+    """A pool of processes, None for one worker. Spawned, since JAX's threads do not survive a fork."""
+    if workers == 1:
+        yield None
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield pool
