@@ -57,6 +57,7 @@ class _Row:
     name: str
     label: Any
     masks: dict[str, np.ndarray]
+    number: int
     ref: ClipRef | None
     first: int
     length: int
@@ -91,6 +92,7 @@ class Assembler:
                 name=example.name,
                 label=example.label,
                 masks=cut_masks(example, frames),
+                number=clip.number,
                 ref=ref,
                 first=example.first,
                 length=example.length,
@@ -107,22 +109,24 @@ class Assembler:
 
     def split(self, split: str, config: FaceData | None = None) -> Split:
         """The split's arrays; `config` reads clips again where they are streamed."""
-        batches, names = [], []
-        for frames, rows in sorted(self.rows[split].items()):
-            landmarks = None if self.streamed else np.stack(self.landmarks.pop((split, frames)))
+        batches, names, origins = [], [], []
+        for frames, unordered in sorted(self.rows[split].items()):
+            order = sorted(range(len(unordered)), key=lambda n: unordered[n].number)
+            rows = [unordered[n] for n in order]
+            kept = None if self.streamed else self.landmarks.pop((split, frames))
             batches.append(
                 FaceBatch(
-                    landmarks_BTVC=landmarks,
+                    landmarks_BTVC=None if kept is None else np.stack([kept[n] for n in order]),
                     **{key: np.stack([row.masks[key] for row in rows]) for key in rows[0].masks},
                     target=self.stack_labels([row.label for row in rows], frames),
                     examples_B=np.ones(len(rows), bool),
                 )
             )
             names.append(tuple(row.name for row in rows))
+            origins.append([(row.ref, row.first, row.length) for row in rows])
         if not self.streamed:
             return Split(buckets=tuple(batches), names=tuple(names))
         assert config is not None, "only clips of a source can be streamed"
-        origins = [[(row.ref, row.first, row.length) for row in rows] for _, rows in sorted(self.rows[split].items())]
         return StreamedSplit(buckets=tuple(batches), names=tuple(names), read=_Reader(config, origins))
 
 

@@ -72,6 +72,8 @@ class Clip:
     words: tuple[SpokenWord, ...] = ()
     speaker: str = ""
     ids: tuple[int, ...] = FACE_IDS
+    number: int = 0
+    """Its place in the source it came from, where clips are read in another order."""
 
     def __post_init__(self):
         if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (len(self.ids), 3):

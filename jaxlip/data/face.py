@@ -107,6 +107,8 @@ class FaceClip:
     frames_T: np.ndarray
     detected_T: np.ndarray
     words: tuple[SpokenWord, ...]
+    number: int = 0
+    """Examples come in this order, those of equal numbers as they are read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,6 +169,7 @@ def prepare(clip: Clip, config: FaceData) -> FaceClip | str:
         frames_T=frames_T,
         detected_T=detected_T,
         words=clip.words,
+        number=clip.number,
     )
 
 

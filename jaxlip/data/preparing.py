@@ -48,17 +48,17 @@ Prepared = tuple[Record, Entry] | tuple[str, str]
 """A record with its entry, or the name of a clip and why it is left out."""
 
 
-def prepare_clip(data: FaceData, ids: tuple[int, ...], ref: ClipRef) -> Prepared:
-    """Reads one clip and makes its record."""
+def prepare_clip(data: FaceData, ids: tuple[int, ...], number: int, ref: ClipRef) -> Prepared:
+    """Reads one clip, the `number`-th of its split, and makes its record."""
     try:
         clip = SOURCES[data.source].load(data, ref)
-        record = encode(clip, ids)
+        record = encode(clip, ids, number)
     except DamagedClip as damage:
         return ref.name, str(damage)
     return record, describe(clip, record, ids)
 
 
-def _prepare_one(task: tuple[FaceData, tuple[int, ...], ClipRef]) -> Prepared:
+def _prepare_one(task: tuple[FaceData, tuple[int, ...], int, ClipRef]) -> Prepared:
     return prepare_clip(*task)
 
 
@@ -79,7 +79,7 @@ def find_clips(preparation: Preparation) -> dict[str, list[ClipRef]]:
 
 def _mapped(preparation: Preparation, refs: Iterable[ClipRef], pool: Any) -> Iterator[Prepared]:
     """Every clip prepared, in order; a pool works on a bounded stretch at a time."""
-    tasks = ((preparation.data, preparation.ids, ref) for ref in refs)
+    tasks = ((preparation.data, preparation.ids, number, ref) for number, ref in enumerate(refs))
     if pool is None:
         yield from map(_prepare_one, tasks)
         return

@@ -20,8 +20,8 @@ from jaxlip.face.normalize import STABLE_IDS, rows_of
 LEVELS = 65_535
 
 Record = dict[str, Any]
-"""name, speaker; landmarks u16 [T, V, 3] with origin and step f32 [3]; detected bool [T]; fps; size i32 [2]; words:
-text, start and end in frames (NaN where unknown), one list each."""
+"""name, number (its place in the source), speaker; landmarks u16 [T, V, 3] with origin and step f32 [3]; detected
+bool [T]; fps; size i32 [2]; words: text, start and end in frames (NaN where unknown), one list each."""
 
 
 def kept_ids(preset: str) -> tuple[int, ...]:
@@ -30,8 +30,11 @@ def kept_ids(preset: str) -> tuple[int, ...]:
     return stored + tuple(point for point in STABLE_IDS if point not in stored)
 
 
-def encode(clip: Clip, ids: tuple[int, ...]) -> Record:
-    """The record of a clip. Raises DamagedClip for one that no option of training could use."""
+def encode(clip: Clip, ids: tuple[int, ...], number: int) -> Record:
+    """The record of a clip, the `number`-th of its split.
+
+    Raises DamagedClip for one that no option of training could use.
+    """
     detected_T = clip.detected & np.isfinite(clip.landmarks).all(axis=(1, 2))
     if not detected_T.any():
         raise DamagedClip("no face in any frame")
@@ -45,6 +48,7 @@ def encode(clip: Clip, ids: tuple[int, ...]) -> Record:
     landmarks_TVC[detected_T] = np.rint((kept_TVC - origin_C) / step_C).clip(0, LEVELS)
     return {
         "name": clip.name,
+        "number": number,
         "speaker": clip.speaker,
         "landmarks": landmarks_TVC,
         "origin": origin_C,
@@ -78,6 +82,7 @@ def decode(record: Record, *, split: str, ids: tuple[int, ...]) -> Clip:
             for text, start, end in zip(words["text"], words["start"], words["end"], strict=True)
         ),
         ids=ids,
+        number=int(record["number"]),
     )
 
 
@@ -104,7 +109,7 @@ class Entry:
     face: str
     """Hash of the landmarks alone: equal for a clip that is there twice."""
     content: str
-    """Hash of the whole record."""
+    """Hash of the whole record but its number."""
     rounding: tuple[float, float, float]
     """Largest error of rounding in pixels, sum of its squares, and how many coordinates (x and y)."""
     jitter: tuple[float, float]
@@ -142,7 +147,7 @@ def describe(clip: Clip, record: Record, ids: tuple[int, ...]) -> Entry:
         untimed=len(clip.words) - len(timed),
         outside=sum(word.start < -1 or word.end > frames + 1 for word in timed),
         face=face,
-        content=_digest({**record, "split": clip.split}),
+        content=_digest({**{k: v for k, v in record.items() if k != "number"}, "split": clip.split}),
         rounding=(float(np.abs(error_TVC).max()), float((error_TVC**2).sum()), float(error_TVC.size)),
         jitter=_jitter(clip, detected_T),
         interocular=_interocular(clip, detected_T),

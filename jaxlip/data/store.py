@@ -38,6 +38,7 @@ def features(points: int) -> Any:
     return of.FeaturesDict(
         {
             "name": of.Text(),
+            "number": of.Scalar(np.int64),
             "speaker": of.Text(),
             "landmarks": of.Tensor(shape=(None, points, 3), dtype=np.uint16),
             "origin": of.Tensor(shape=(3,), dtype=np.float32),
@@ -150,9 +151,12 @@ def _open(folder: pathlib.Path, changed: float) -> Store:
     shards = folder / NAME / VERSION
     try:
         builder = tfds.builder_from_directory(shards)
+        files = [pathlib.Path(path) for part in builder.info.splits.values() for path in part.filepaths]
         records = {split: builder.as_data_source(split=split) for split in builder.info.splits}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the shards in {shards} cannot be read ({str(error).splitlines()[0][:150]}).") from None
+    if missing := [path for path in files if not path.is_file()]:
+        raise UserError(f"{len(missing)} of {len(files)} shards are gone: {missing[0]} is missing; prepare them again.")
     for split, part in manifest["statistics"]["splits"].items():
         found = len(records.get(split, ()))
         if found != part["clips"]:

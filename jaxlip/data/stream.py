@@ -57,8 +57,12 @@ class _Streaming:
         grain = _import_grain()
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
         reading = grain.MapDataset.source(_Rows(plan)).map(self._gather).to_iter_dataset(options)
-        for arrays, rows in reading:
-            yield self.put((arrays, rows))
+        try:
+            for arrays, rows in reading:
+                yield self.put((arrays, rows))
+        except UserError as error:
+            # Grain adds lines of its own to the message.
+            raise UserError(str(error).partition("\n")[0]) from None
 
     def _gather(self, part: tuple[int, np.ndarray]) -> tuple[Any, np.ndarray]:
         """The rows as arrays of their own; a negative one is row 0 and no real example, as in a resident batch."""

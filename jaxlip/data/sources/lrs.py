@@ -48,13 +48,16 @@ def _timed(line: str, number: int, fps: float) -> SpokenWord:
     return spoken
 
 
+def is_validation(video: str) -> bool:
+    """Whether the clips of a video are validation clips where nothing else decides; for a tenth of all names."""
+    return int(hashlib.sha256(video.encode()).hexdigest(), 16) % 10 == 0
+
+
 def _split(part: str, name: str, listed: dict[str, str]) -> str | None:
     """The split of a clip `video/clip`; None for a part that is listed elsewhere and does not list it."""
     if part == "main" and listed:
         return listed.get(name)
-    video = name.partition("/")[0]
-    tenth = int(hashlib.sha256(video.encode()).hexdigest(), 16) % 10 == 0
-    return PARTS[part] or ("val" if tenth and part != "pretrain" else "train")
+    return PARTS[part] or ("val" if is_validation(name.partition("/")[0]) else "train")
 
 
 def _listed(root: pathlib.Path) -> dict[str, str]:
