@@ -1,4 +1,4 @@
-"""A source -> shards and their manifest: reading, checking, writing, in memory that does not grow with the clips."""
+"""A source -> shards and their manifest: reading, checking, writing. Of a clip, only its entry stays in memory."""
 
 import contextlib
 import dataclasses
@@ -6,8 +6,8 @@ import itertools
 import multiprocessing
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jaxlip
 from jaxlip.data.clips import ClipRef, DamagedClip
@@ -87,18 +87,13 @@ def _mapped(preparation: Preparation, refs: Iterable[ClipRef], pool: Any) -> Ite
         yield from pool.imap(_prepare_one, stretch, chunksize=8)
 
 
-def _examples(
-    prepared: Iterator[Prepared], survey: Survey, said: Callable[[int], None]
-) -> Iterator[tuple[str, Record]]:
-    """(name, record) pairs for the shards; everything else goes to the survey."""
+def _examples(prepared: Iterator[Prepared], add: Callable[[Prepared], None]) -> Iterator[tuple[str, Record]]:
+    """(name, record) pairs for the shards; `add` hears of every clip."""
     for item in prepared:
+        add(item)
         record, entry = item
         if isinstance(entry, Entry):
-            survey.add(entry)
-            said(survey.clips)
             yield entry.name, record  # type: ignore[misc]
-        else:
-            survey.leave_out(record, entry)  # type: ignore[arg-type]
 
 
 def _nonempty(examples: Iterator[Any]) -> Iterator[Any] | None:
@@ -106,8 +101,41 @@ def _nonempty(examples: Iterator[Any]) -> Iterator[Any] | None:
     return None if first is None else itertools.chain([first], examples)
 
 
+@runtime_checkable
+class Write(Protocol):
+    def __call__(
+        self,
+        folder: pathlib.Path,
+        preparation: Preparation,
+        refs: Mapping[str, Sequence[ClipRef]],
+        add: Callable[[Prepared], None],
+    ) -> None:
+        """Writes the shards of all clips to a folder, and tells `add` of every clip, in their order.
+
+        Nothing need be written where no training clip can be used.
+        """
+        ...
+
+
+def write_here(
+    folder: pathlib.Path,
+    preparation: Preparation,
+    refs: Mapping[str, Sequence[ClipRef]],
+    add: Callable[[Prepared], None],
+) -> None:
+    """The `Write` of one machine: reads clips in `preparation.workers` processes, and writes shards in this one."""
+    with _pool(preparation.workers) as pool:
+        splits = {}
+        for split, some in refs.items():
+            examples = _nonempty(_examples(_mapped(preparation, some, pool), add))
+            if examples is not None:
+                splits[split] = examples
+        if "train" in splits:
+            write_shards(folder, splits, points=len(preparation.ids), shards=preparation.shards)
+
+
 def prepare(
-    preparation: Preparation, said: Callable[[int], None] = lambda clips: None
+    preparation: Preparation, said: Callable[[int], None] = lambda clips: None, *, write: Write = write_here
 ) -> tuple[Survey, dict[str, Any]]:
     """Writes shards and manifest to `preparation.out`; returns the survey and the manifest.
 
@@ -116,23 +144,23 @@ def prepare(
     import_tfds()
     data = preparation.data
     survey = Survey(SOURCES[data.source].vocabulary(data), preparation.ids)
+
+    def add(item: Prepared) -> None:
+        record, entry = item
+        if isinstance(entry, Entry):
+            survey.add(entry)
+            said(survey.clips)
+        else:
+            survey.leave_out(record, entry)  # type: ignore[arg-type]
+
     refs = find_clips(preparation)
-    with unfinished(preparation.out) as folder, _pool(preparation.workers) as pool:
-        splits = {}
-        for split in SPLITS:
-            examples = _nonempty(_examples(_mapped(preparation, refs.get(split, ()), pool), survey, said))
-            if examples is not None:
-                splits[split] = examples
-        _require_clips(splits, survey, data)
-        write_shards(folder, splits, points=len(preparation.ids), shards=preparation.shards)
+    with unfinished(preparation.out) as folder:
+        write(folder, preparation, {split: refs[split] for split in SPLITS if split in refs}, add)
+        if "train" not in survey.splits:
+            why = "; ".join(f"{len(names)}: {reason}" for reason, names in survey.left_out.items()) or "there are none"
+            raise UserError(f"{data.source} {data.root}: no clip of the train split can be used ({why}).")
         manifest = finish(preparation, survey, folder)
     return survey, manifest
-
-
-def _require_clips(splits: dict[str, Any], survey: Survey, data: FaceData) -> None:
-    if "train" not in splits:
-        why = "; ".join(f"{len(names)}: {reason}" for reason, names in survey.left_out.items()) or "there are none"
-        raise UserError(f"{data.source} {data.root}: no clip of the train split can be used ({why}).")
 
 
 def finish(preparation: Preparation, survey: Survey, folder: pathlib.Path) -> dict[str, Any]:

@@ -164,16 +164,16 @@ class Survey:
                 "median": statistics.median(counts) if counts else 0,
                 "max": counts[-1] if counts else 0,
             },
-            "interocular_pixels": size,
+            "interocular_pixels": _digits(size),
             "rounding": {
-                "rms_pixels": rounding,
-                "max_pixels": worst,
-                "rms_interocular": rounding / size if size else 0.0,
-                "max_interocular": worst / size if size else 0.0,
+                "rms_pixels": _digits(rounding),
+                "max_pixels": _digits(worst),
+                "rms_interocular": _digits(rounding / size if size else 0.0),
+                "max_interocular": _digits(worst / size if size else 0.0),
             },
             "jitter": {
-                "rms_pixels": jitter,
-                "rms_interocular": jitter / size if size else 0.0,
+                "rms_pixels": _digits(jitter),
+                "rms_interocular": _digits(jitter / size if size else 0.0),
                 "how": "second differences of eye corners and nose bridge over the root of 6",
             },
         }
@@ -181,6 +181,11 @@ class Survey:
 
 def _root(square: float, count: float) -> float:
     return math.sqrt(square / count) if count else 0.0
+
+
+def _digits(value: float) -> float:
+    """Six digits: the last ones of a sum change from one computation of it to the next."""
+    return float(f"{value:.6g}")
 
 
 def refuse_shared_speakers(speakers: dict[str, set[str]], allowed: tuple[str, ...]) -> None:
