@@ -77,6 +77,21 @@ def test_words_are_fed_alike(shards):
     assert any("streamed from disk" in note for note in b.notes)
 
 
+def test_a_plan_goes_on_anywhere_alike(shards):
+    """What the engine does when it resumes: the rest of the same plan, from data that were opened anew."""
+
+    def batches(done):
+        split = load_words(streamed(shards)).splits["train"]
+        plan = epoch_plan(split, batch=5, per_dispatch=2, seed=3, epoch=7)
+        return list(split.feed(lambda tree: tree).batches([(part.bucket, part.rows_KB) for part in plan[done:]]))
+
+    whole = batches(0)
+    assert len(whole) > 4
+    for done in (1, len(whole) - 1):
+        for a, b in zip(whole[done:], batches(done), strict=True):
+            jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
 def test_sentences_of_several_lengths_are_fed_alike_from_any_source(tmp_path):
     lrs_tree(tmp_path, dataclasses.replace(SENTENCES, train=20))
 
@@ -159,9 +174,15 @@ def finish(process) -> str:
     return output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_streamed_run_resumes_to_the_uninterrupted_one(shards, tmp_path, number):
-    finish(launch(shards, tmp_path, "whole"))
+@pytest.fixture(scope="module")
+def whole(shards, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("whole")
+    finish(launch(shards, runs, "whole"))
+    return runs / "whole"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_stopped_streamed_run_resumes_to_the_uninterrupted_one(shards, whole, tmp_path, number):
     process = launch(shards, tmp_path, "stopped")
     while process.poll() is None and (RunFolder(tmp_path / "stopped").steps or [0])[-1] < 12:
         time.sleep(0.02)
@@ -169,4 +190,4 @@ def test_a_stopped_streamed_run_resumes_to_the_uninterrupted_one(shards, tmp_pat
     process.communicate(timeout=60)
     assert process.returncode in (128 + number, -number)
     finish(launch(shards, tmp_path, "stopped", "--resume"))
-    assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
+    assert_equal_runs(whole, tmp_path / "stopped")

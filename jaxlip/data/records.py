@@ -100,6 +100,8 @@ class Entry:
     frames: int
     faces: int
     """Frames with a face."""
+    broken: int
+    """Frames that are said to have one, and whose landmarks are not all numbers; they count as frames without."""
     seconds: float
     words: tuple[str, ...]
     untimed: int
@@ -142,6 +144,7 @@ def describe(clip: Clip, record: Record, ids: tuple[int, ...]) -> Entry:
         speaker=clip.speaker,
         frames=frames,
         faces=int(detected_T.sum()),
+        broken=int(clip.detected.sum()) - int(detected_T.sum()),
         seconds=frames / clip.fps,
         words=tuple(word.text for word in clip.words),
         untimed=len(clip.words) - len(timed),

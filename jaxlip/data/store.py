@@ -54,7 +54,8 @@ def features(points: int) -> Any:
 
 
 @functools.cache
-def _builder_class() -> Any:
+def builder_class() -> Any:
+    """The TFDS builder of prepared clips."""
     tfds = import_tfds()
 
     class Clips(tfds.core.GeneratorBasedBuilder):
@@ -102,7 +103,7 @@ def write_shards(
     """
     tfds = import_tfds()
     tfds.disable_progress_bar()
-    builder = _builder_class()(points=points, splits=splits, data_dir=folder, file_format="array_record")
+    builder = builder_class()(points=points, splits=splits, data_dir=folder, file_format="array_record")
     config = tfds.download.DownloadConfig(
         num_shards=shards, compute_stats=tfds.download.ComputeStatsMode.SKIP, **download
     )

@@ -97,6 +97,7 @@ class Survey:
             self._twice[split == entry.split].append(f"{name} ({split}) = {entry.name} ({entry.split})")
         self._find("words_outside_of_clip", entry, entry.outside > 0)
         self._find("few_faces", entry, entry.faces < FEW_FACES * entry.frames)
+        self._find("faces_with_nan_landmarks", entry, entry.broken > 0)
         self._find("no_words", entry, not entry.words)
         self._rounding = [max(self._rounding[0], entry.rounding[0])] + [
             a + b for a, b in zip(self._rounding[1:], entry.rounding[1:], strict=True)
