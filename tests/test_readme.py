@@ -11,7 +11,7 @@ from jaxlip.cli import evaluate, params, prepare, train
 from jaxlip.cli.main import guarded
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
 COMMANDS = re.findall(r"^(?:python )?(train\.py|evaluate\.py|jaxlip prepare) (.*)$", BLOCKS, re.MULTILINE)
 SMALL = ["--train.epochs", "1", "--task.model.hidden", "8", "--data.preset", "lips40"]
 FEW = ["--data.visemes.train", "32", "--data.visemes.val", "32", "--data.visemes.test", "32"]
@@ -32,10 +32,11 @@ def test_commands_run_in_order(grid_root, tmp_path, monkeypatch, capsys):
         arguments = shlex.split(text)
         if script == "train.py":
             arguments += SMALL + FEW
-        if "SHARDS" in text and importlib.util.find_spec("tensorflow_datasets") is None:
+        needs = "apache_beam" if "--beam" in arguments else "tensorflow_datasets"
+        if "SHARDS" in text and importlib.util.find_spec(needs) is None:
             continue
         if script == "jaxlip prepare":
-            arguments += ["--preset", "lips40"]
+            arguments = ["--preset", "lips40", *arguments]
         command = {"train.py": train.run, "evaluate.py": evaluate.run, "jaxlip prepare": prepare.run}[script]
         assert guarded(command, arguments) == 0, capsys.readouterr().err
     assert (tmp_path / "grid-v4.json").is_file()
