@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from test_prepare import assert_close, prepared, refused, rewrite
-from trees import csv_tree, lrs_tree, lrw_tree, on
+from trees import children, csv_tree, lrs_tree, lrw_tree, on
 
 from jaxlip.data.sentences import load_sentences
 from jaxlip.data.store import open_store
@@ -25,18 +25,8 @@ def characters(words):
     return Vocabulary.of_characters([" ".join(words)])
 
 
-def worker_processes() -> set[str]:
-    """Children of this process that are Beam's workers."""
-    found = set()
-    for path in pathlib.Path("/proc/self/task").glob("*/children"):
-        for child in path.read_text().split():
-            try:
-                command = pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"sdk_worker" in command:
-                found.add(child)
-    return found
+def worker_processes() -> set[int]:
+    return children(b"sdk_worker")
 
 
 class Watch:

@@ -3,17 +3,21 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees import WORDS, csv_tree, lrs_tree, lrw_tree, on, viseme_clips, write_rows
+from trees import WORDS, children, csv_tree, lrs_tree, lrw_tree, on, viseme_clips, write_rows
 
 from jaxlip.cli import evaluate, prepare, train
 from jaxlip.cli.main import guarded
@@ -265,6 +269,20 @@ def test_without_the_extra_the_command_names_it(words, tmp_path, capsys, monkeyp
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     said = refused(capsys, "--source", "manifest", "--root", words[0], "--out", tmp_path / "out")
     assert "pip install 'jaxlip[data]'" in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+def test_a_killed_worker_is_told_and_nothing_is_left(words, tmp_path, capsys):
+    def kill():
+        while not (found := children(b"spawn_main")):
+            time.sleep(0.01)
+        os.kill(found.pop(), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    said = refused(capsys, "--source", "manifest", "--root", words[0], "--out", tmp_path / "out", "--workers", 2)
+    killer.join()
+    assert "a process that reads clips was killed" in said and not list(tmp_path.iterdir())
 
 
 # Honesty

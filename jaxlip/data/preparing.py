@@ -7,6 +7,8 @@ import multiprocessing
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, runtime_checkable
 
 import jaxlip
@@ -84,7 +86,10 @@ def _mapped(preparation: Preparation, refs: Iterable[ClipRef], pool: Any) -> Ite
         yield from map(_prepare_one, tasks)
         return
     while stretch := list(itertools.islice(tasks, AHEAD * preparation.workers)):
-        yield from pool.imap(_prepare_one, stretch, chunksize=8)
+        try:
+            yield from pool.map(_prepare_one, stretch, chunksize=8)
+        except BrokenProcessPool:
+            raise UserError("a process that reads clips was killed; is there memory for so many --workers?") from None
 
 
 def _examples(prepared: Iterator[Prepared], add: Callable[[Prepared], None]) -> Iterator[tuple[str, Record]]:
@@ -217,5 +222,5 @@ def _pool(workers: int) -> Iterator[Any]:
     if workers == 1:
         yield None
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield pool
