@@ -14,7 +14,7 @@ import pathlib
 import re
 import runpy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
@@ -24,6 +24,9 @@ from jaxlip.errors import UserError
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Component:
     """A part of an experiment that a config file chooses: data, task, model."""
+
+
+T = TypeVar("T", bound=Component)
 
 
 def require(condition: bool, owner: object, field: str, bound: str) -> None:
@@ -148,12 +151,12 @@ def leaf_fields(component: object, prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{field.name}", value
 
 
-def override(experiment: Experiment, arguments: Sequence[str], prog: str = "jaxlip") -> Experiment:
+def override(component: T, arguments: Sequence[str], prog: str = "jaxlip") -> T:
     """Applies command-line overrides such as `--train.epochs 5`. `--help` prints every field and exits.
 
     Raises UserError for an unknown field (naming the nearest) or a value that does not fit.
     """
-    known = [name for name, _ in leaf_fields(experiment)]
+    known = [name for name, _ in leaf_fields(component)]
     for argument in arguments:
         name = argument[2:].split("=")[0].replace("-", "_")
         plain = re.sub(r"(^|\.)no_", r"\1", name)
@@ -165,7 +168,7 @@ def override(experiment: Experiment, arguments: Sequence[str], prog: str = "jaxl
     helping = "--help" in arguments or "-h" in arguments
     try:
         with contextlib.nullcontext() if helping else contextlib.redirect_stderr(said):
-            return tyro.cli(Experiment, default=experiment, args=list(arguments), prog=prog)
+            return tyro.cli(type(component), default=component, args=list(arguments), prog=prog)
     except ValueError as error:
         raise UserError(str(error)) from None
     except SystemExit as exit_:

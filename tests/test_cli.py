@@ -197,7 +197,7 @@ def test_core_imports_without_the_extras():
         "import sys\n"
         "for name in ('orbax', 'mediapipe', 'tensorflow_datasets', 'grain', 'torch', 'matplotlib', 'tensorboardX'):\n"
         "    sys.modules[name] = None\n"
-        "import jaxlip.cli.main, jaxlip.cli.train, jaxlip.cli.evaluate, jaxlip.tasks.word\n"
+        "import jaxlip.cli.main, jaxlip.cli.train, jaxlip.cli.evaluate, jaxlip.cli.inspect, jaxlip.tasks.word\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)

@@ -8,11 +8,12 @@ from typing import NoReturn
 
 from jaxlip.errors import Interrupted, UserError
 
-COMMANDS = ("extract", "prepare", "train", "evaluate", "params")
+COMMANDS = ("extract", "prepare", "inspect", "train", "evaluate", "params")
 
 USAGE = """usage: jaxlip COMMAND [options]
 
   extract    face videos to landmarks, with a report
+  inspect    what to look at in data before training on them, with a report
   prepare    a corpus -> shards of landmarks and their manifest
   train      train an experiment from a config file
   evaluate   score a run on a split, with intervals, floors and plots

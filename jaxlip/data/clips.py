@@ -71,6 +71,7 @@ class Clip:
     size: tuple[int, int]
     words: tuple[SpokenWord, ...] = ()
     speaker: str = ""
+    """Empty where the source does not know who speaks."""
     ids: tuple[int, ...] = FACE_IDS
     number: int = 0
     """Its place in the source it came from, where clips are read in another order."""

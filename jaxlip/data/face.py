@@ -28,7 +28,8 @@ class FaceData(Component):
     """Where face clips come from and how they become arrays."""
 
     source: str = "visemes"
-    """Where clips come from: visemes (built in, no download), grid, lrw, lrs, manifest (a CSV file), or prepared."""
+    """Where clips come from: visemes (built in, no download), grid, lrw, lrs, manifest (a CSV file), prepared, or
+    extracted (landmarks without words)."""
     root: str | None = None
     """Folder of the corpus (manifest: the CSV file; prepared: what `jaxlip prepare` wrote); not used by visemes."""
     landmarks: str | None = None

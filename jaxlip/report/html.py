@@ -35,7 +35,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 td:last-child { width: 99%; }
 th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500; white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .chip { border-radius: 99px; padding: .05rem .55rem; font-size: .82rem; background: var(--tint); white-space: nowrap; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 summary { cursor: pointer; margin: 1.6rem 0 .7rem; font-weight: 600; }
@@ -90,7 +90,9 @@ def cards(figures: Mapping[str, tuple[str, str]]) -> str:
 
 def table(headings: Sequence[str], rows_html: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
     """Rows of markup; columns `numbers` are set flush right."""
-    head = "".join(f"<th>{text(heading)}</th>" for heading in headings)
+    head = "".join(
+        f"<th{' class=number' if i in numbers else ''}>{text(heading)}</th>" for i, heading in enumerate(headings)
+    )
     body = "".join(
         "<tr>"
         + "".join(f"<td{' class=number' if i in numbers else ''}>{cell}</td>" for i, cell in enumerate(row))
@@ -116,7 +118,10 @@ def bars(title: str, counts: Mapping[str, int], unit: str) -> str:
             f'height="{height:.1f}" rx="2"><title>{text(label)}: {count:,} {text(unit)}</title></rect>'
         )
         if i % every == 0:
-            drawn.append(f'<text x="{x + width / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{text(label)}</text>')
+            # Half a label at either end would stick out of the picture.
+            half = 3.5 * len(label)
+            middle = min(max(x + width / 2, half), WIDTH - half)
+            drawn.append(f'<text x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{text(label)}</text>')
     drawn.append(f'<line class="axis" x1="0" x2="{WIDTH}" y1="{HEIGHT - BASE}" y2="{HEIGHT - BASE}"/>')
     drawn.append(f'<text x="{SIDE}" y="10">{most:,} {text(unit)}</text>')
     return (

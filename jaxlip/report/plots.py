@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
+    """An empty matplotlib figure of so many inches."""
     # The object-oriented interface needs no display and keeps no global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ def _figure(width: float, height: float):
 def plot_curves(rows: list[dict[str, Any]], path: pathlib.Path, floors: dict[str, float]) -> None:
     """Training and validation curves of every metric that both have, over epochs, with floors as dashed lines."""
     names = [key.partition("/")[2] for key in rows[-1] if key.startswith("val/")]
-    figure = _figure(5.5 * len(names), 4.0)
+    figure = new_figure(5.5 * len(names), 4.0)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         # Training figures are those of the steps themselves, with dropout, augmentation and smoothed targets.
         for split, label in (("train", "train, while training"), ("val", "val")):
@@ -35,7 +36,7 @@ def plot_curves(rows: list[dict[str, Any]], path: pathlib.Path, floors: dict[str
 def plot_confusion(confusion_KK: np.ndarray, classes: tuple[str, ...], path: pathlib.Path) -> None:
     """Rows are the truth, columns the guess, shaded by the part of the row's examples."""
     side = min(max(6.0, 0.19 * len(classes)), 24.0)
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     share_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share_KK, vmin=0, vmax=1, cmap="magma_r")

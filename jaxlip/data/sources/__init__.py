@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jaxlip.data.clips import Clip, ClipRef, DamagedClip
-from jaxlip.data.sources import grid, lrs, lrw, manifest, prepared, visemes
+from jaxlip.data.sources import extracted, grid, lrs, lrw, manifest, prepared, visemes
 
 Slots = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -51,4 +51,5 @@ SOURCES: dict[str, Source] = {
         notes=prepared.notes,
         slots=prepared.slots,
     ),
+    "extracted": Source(vocabulary=lambda data: (), find=extracted.find, load=extracted.load),
 }
