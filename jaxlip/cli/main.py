@@ -8,15 +8,17 @@ from typing import NoReturn
 
 from jaxlip.errors import Interrupted, UserError
 
-COMMANDS = ("extract", "prepare", "inspect", "train", "evaluate", "params")
+COMMANDS = ("extract", "prepare", "inspect", "train", "evaluate", "predict", "live", "params")
 
 USAGE = """usage: jaxlip COMMAND [options]
 
   extract    face videos to landmarks, with a report
-  inspect    what to look at in data before training on them, with a report
   prepare    a corpus -> shards of landmarks and their manifest
+  inspect    what to look at in data before training on them, with a report
   train      train an experiment from a config file
   evaluate   score a run on a split, with intervals, floors and plots
+  predict    what is said in videos, by a trained run; with subtitles burnt in
+  live       the same from a camera, as it goes
   params     parameter table of a config's model
 
 `jaxlip COMMAND --help` lists a command's options."""

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,17 +89,33 @@ class Extractor:
         key = content_key(source, self.options)
         if report := read_report(target, key):
             return report | {"skipped": True}
+        with self._reading(source, target.parent, progress) as clip:
+            report = clip.report()
+            write_npz(target, clip.arrays(report, key))
+        return report | {"skipped": False}
+
+    def read(self, source: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
+        """The report and the arrays of a video's file, without writing one. Raises DamagedClip."""
+        with self._reading(source, pathlib.Path(tempfile.gettempdir()), lambda *_: None) as clip:
+            report = clip.report()
+            arrays = clip.arrays(report, key="")
+            return report, {
+                name: array.chunk(0, array.rows) if isinstance(array, Spool) else array
+                for name, array in arrays.items()
+            }
+
+    @contextlib.contextmanager
+    def _reading(self, source: pathlib.Path, folder: pathlib.Path, progress: Progress) -> Iterator["_Clip"]:
+        """A video that has been read to its end; `folder`, which is made, is for what does not fit into memory."""
         choice = FaceChoice(self.options.face)
         extras = {"blendshapes": self.options.blendshapes, "pose": self.options.pose}
         with contextlib.ExitStack() as stack:
             video = stack.enter_context(Video(source))
-            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             tracker = stack.enter_context(FaceTracker(self._model, self._detector, choice, **extras))
-            clip = stack.enter_context(contextlib.closing(_Clip(video, tracker, self.options, target.parent)))
+            clip = stack.enter_context(contextlib.closing(_Clip(video, tracker, self.options, folder)))
             clip.read(progress)
-            report = clip.report()
-            write_npz(target, clip.arrays(report, key))
-        return report | {"skipped": False}
+            yield clip
 
 
 def content_key(source: pathlib.Path, options: Extraction) -> str:

@@ -38,6 +38,13 @@ class Found:
 
 
 def find_videos(arguments: Sequence[str], out: pathlib.Path) -> Found:
+    """`list_videos`, without those that would be extracted to the same file."""
+    found = list_videos(arguments)
+    clear, clashes = _without_clashes(found.sources, out)
+    return dataclasses.replace(found, sources=clear, failures=found.failures + clashes)
+
+
+def list_videos(arguments: Sequence[str]) -> Found:
     """Every video that the arguments name, once. Raises UserError for an argument that names none."""
     sources: dict[tuple[int, int], Source] = {}
     failures: list[tuple[str, str]] = []
@@ -66,8 +73,7 @@ def find_videos(arguments: Sequence[str], out: pathlib.Path) -> Found:
                 sources.setdefault((status.st_dev, status.st_ino), Source(file, file.relative_to(base)))
         if len(sources) == before and len(failures) == failed and not repeated:
             raise UserError(f"no videos in {argument}; looked for {', '.join(sorted(SUFFIXES))}.")
-    clear, clashes = _without_clashes(list(sources.values()), out)
-    return Found(clear, failures + clashes, ignored)
+    return Found(list(sources.values()), failures, ignored)
 
 
 def _expand(argument: str) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:

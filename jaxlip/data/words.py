@@ -4,13 +4,19 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
+import numpy as np
+
 from jaxlip.config import Component
 from jaxlip.data.assemble import stack_classes
 from jaxlip.data.batches import Corpus
+from jaxlip.data.clips import SpokenWord
 from jaxlip.data.face import Example, FaceClip, FaceData, Rejections
 from jaxlip.data.face_corpus import load_corpus, shape_only_spec
 from jaxlip.face.features import FaceInput
 from jaxlip.face.topology import Topology
+
+GUESSES = (6, 9, 13)
+"""Lengths of a word in frames at 25 a second, from short to long, where nobody says when it begins and ends."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,40 @@ def word_examples(clip: FaceClip, class_of: dict[str, int], window: int, rejecti
             speech_T=speech_T,
             label=class_of[word.text],
         )
+
+
+def word_guesses(clip: FaceClip, window: int, spoken: SpokenWord | None) -> list[Example]:
+    """Examples of one clip whose word is not known: one if it is known when it is spoken (in frames).
+
+    Else as many as there are GUESSES of its length, all around one moment: the middle of the clip or, in a clip that is
+    longer than the window, the middle of the `window` frames in which the lips move most.
+    """
+    frames = len(clip.frames_T)
+    if spoken is not None:
+        spans = [spoken]
+    else:
+        middle = frames / 2 if frames <= window else busiest(clip, window) + window / 2
+        spans = [SpokenWord(text="", start=middle - n / 2, end=middle + n / 2) for n in GUESSES if n <= window]
+    return [
+        Example(
+            clip=clip,
+            name=clip.name,
+            first=round((span.start + span.end) / 2 - window / 2),
+            length=window,
+            speech_T=span.frames(frames),
+            label=None,
+        )
+        for span in spans
+    ]
+
+
+def busiest(clip: FaceClip, window: int) -> int:
+    """First of the `window` frames in which the landmarks change their distances to their centre most."""
+    shape_TVC = clip.landmarks_TVC - clip.landmarks_TVC.mean(axis=1, keepdims=True)
+    # The mean speed of a point: heads move as a whole, mouths do not.
+    speed_T = np.abs(np.diff(shape_TVC, axis=0, prepend=shape_TVC[:1])).mean(axis=(1, 2)) * clip.frames_T
+    total_T = np.concatenate([[0.0], np.cumsum(speed_T)])
+    return int(np.argmax(total_T[window:] - total_T[:-window]))
 
 
 def _spec(config: FaceData, topology: Topology, face_input: FaceInput) -> WordSpec:

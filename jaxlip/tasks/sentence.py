@@ -10,8 +10,10 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.config import Component, require
 from jaxlip.data.batches import Corpus, FaceBatch, Split
-from jaxlip.data.face import FaceData
+from jaxlip.data.clips import SpokenWord
+from jaxlip.data.face import Example, FaceClip, FaceData
 from jaxlip.data.sentences import SentenceSpec, SentenceTarget, Tokens, infeasible, load_sentences, sentence_shapes
+from jaxlip.data.stretches import put_together, stretches
 from jaxlip.data.vocab import Vocabulary
 from jaxlip.decode.times import TimedWord
 from jaxlip.face.augment import Augment, augment, check_flip
@@ -23,7 +25,8 @@ from jaxlip.metrics.scores import Scores
 from jaxlip.metrics.sentences import best_constant, emission_statistics, sentence_scores
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
-from jaxlip.tasks.transcribe import Decoding, readers, timings, transcribe
+from jaxlip.tasks.answer import Answer
+from jaxlip.tasks.transcribe import Decoding, decoders, readers, timings, transcribe
 
 UNITS = ("characters", "words", "pieces")
 COLLAPSED = 0.99
@@ -132,6 +135,45 @@ class Sentence(Component):
             "epochs or a higher optim.lr, less dropout, motion features (--data.features extended56), or the helpers "
             "--task.spans 0.5 and --task.word_ctc 0.3."
         )
+
+    @property
+    def one_word(self) -> bool:
+        return False
+
+    def decoders(self, spec: SentenceSpec) -> tuple[str, ...]:
+        return decoders(spec)
+
+    def questions(self, clip: FaceClip, data: FaceData, spoken: SpokenWord | None) -> list[Example]:
+        assert spoken is None, "a sentence has no one place"
+        return stretches(clip, max(data.buckets))
+
+    def answer(
+        self,
+        outputs: list[SentenceLogits],
+        questions: list[Example],
+        spec: SentenceSpec,
+        *,
+        decoder: str,
+        said: list[str],
+        fps: float,
+    ) -> Answer:
+        """The text by one of `readers`, its words timed by forced alignment; `said` are the training transcripts."""
+        clip = questions[0].clip
+        # In steps, so that clips of all lengths need few shapes compiled.
+        length = outputs[0].tokens_BTK.shape[1]
+        length = length if len(outputs) == 1 else -(-len(clip.frames_T) // length) * length
+        parts = zip(*outputs, strict=True)
+        logits = SentenceLogits(*(put_together(list(map(np.asarray, part)), questions, length) for part in parts))
+        frames_BT = np.zeros((1, length), bool)
+        frames_BT[0, : len(clip.frames_T)] = clip.frames_T
+        read = transcribe(readers(spec, self.decode, said)[decoder], [logits], [frames_BT])
+        text = spec.vocabulary.decode(read[0])
+        notes = ()
+        if len(questions) > 1:
+            notes = (f"longer than the {questions[0].length} frames of training: read in {len(questions)} pieces",)
+        timed = timings(read, [logits], [frames_BT], spec.vocabulary)[0]
+        words = [dataclasses.replace(word, start=word.start / fps, end=word.end / fps) for word in timed]
+        return Answer(text=text, words=tuple(words), notes=notes)
 
     def _vocabulary(self, words: tuple[str, ...]) -> Vocabulary:
         if self.unit == "words":

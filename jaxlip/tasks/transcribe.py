@@ -65,6 +65,12 @@ class Decoding(Component):
         return None
 
 
+def decoders(spec: SentenceSpec) -> tuple[str, ...]:
+    """Names of `readers` for one transcript to be shown: the lexicon first where there is one, else the beam."""
+    words = spec.vocabulary.unit == "words"
+    return (*(() if words else ("lexicon",)), "beam", *(("grammar",) if spec.slots else ()), "greedy")
+
+
 Reader = Callable[[SentenceLogits, np.ndarray], list[tuple[int, ...]]]
 """Token ids of a batch from its logits and frames [B, T]; none for a clip of which no legal text was found."""
 

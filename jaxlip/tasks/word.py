@@ -7,14 +7,20 @@ from jaxtyping import Array
 
 from jaxlip.config import Component, require
 from jaxlip.data.batches import Corpus, FaceBatch, Split
-from jaxlip.data.face import FaceData
-from jaxlip.data.words import WordSpec, load_words, word_shapes
+from jaxlip.data.clips import SpokenWord
+from jaxlip.data.face import Example, FaceClip, FaceData
+from jaxlip.data.words import WordSpec, load_words, word_guesses, word_shapes
+from jaxlip.decode.times import TimedWord
 from jaxlip.face.augment import Augment, augment, check_flip
 from jaxlip.losses.cross_entropy import cross_entropy
 from jaxlip.metrics.classification import classification_scores
 from jaxlip.metrics.mergeable import Mean
 from jaxlip.metrics.scores import Scores
 from jaxlip.models.base import Model
+from jaxlip.tasks.answer import Answer
+
+TOP = 5
+"""Words that an answer names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,3 +64,39 @@ class Word(Component):
         train_labels_M = np.concatenate([bucket.target for bucket in train.buckets])
         clips_N = np.array([name.partition("#")[0] for names in split.names for name in names])
         return classification_scores(np.concatenate(outputs), labels_N, clips_N, train_labels_M, spec.classes)
+
+    @property
+    def one_word(self) -> bool:
+        return True
+
+    def decoders(self, spec: WordSpec) -> tuple[str, ...]:
+        del spec
+        return ("probability",)
+
+    def questions(self, clip: FaceClip, data: FaceData, spoken: SpokenWord | None) -> list[Example]:
+        return word_guesses(clip, data.window, spoken)
+
+    def answer(
+        self,
+        outputs: list[Array],
+        questions: list[Example],
+        spec: WordSpec,
+        *,
+        decoder: str,
+        said: list[str],
+        fps: float,
+    ) -> Answer:
+        """The likeliest words, their probabilities averaged over the guesses of when the word is spoken."""
+        del decoder, said
+        logits_BK = np.concatenate([np.asarray(logits, np.float64) for logits in outputs])
+        odds_BK = np.exp(logits_BK - logits_BK.max(axis=1, keepdims=True))
+        p_K = (odds_BK / odds_BK.sum(axis=1, keepdims=True)).mean(axis=0)
+        order = np.argsort(-p_K, kind="stable")[:TOP]
+        likeliest = tuple((spec.classes[k], float(p_K[k])) for k in order)
+        times = np.flatnonzero(np.any([question.speech_T for question in questions], axis=0)) / fps
+        notes = ()
+        if len(questions) > 1:
+            notes = (f"when the word is spoken is not known: taken to be around {times.mean():.2f} s",)
+        best, confidence = likeliest[0]
+        word = TimedWord(text=best, start=float(times[0]), end=float(times[-1]) + 1 / fps, confidence=confidence)
+        return Answer(text=best, words=(word,), likeliest=likeliest, notes=notes)

@@ -22,6 +22,8 @@ class Source:
     """What people should know about how the data are read."""
     slots: Callable[[Any], Slots] = lambda data: ()
     """The grammar of a source whose every sentence takes one word from each of these, in order; else empty."""
+    fps: float = 25.0
+    """Frames a second of its clips: what is to be read by a model that was trained on them must be brought to it."""
 
     def read(self, data: Any) -> Iterator[tuple[ClipRef, Clip | str]]:
         """Every clip, or the reason why it cannot be used."""
