@@ -1,10 +1,10 @@
 """Reads what is said in videos: landmarks, the run's normalisation and its model in one go.
 
-A run for words gives the five likeliest with their probabilities. It was trained on a window of frames around one word,
-with the word's frames marked: so VIDEO is a clip of ONE word. When it is spoken says --span, or a file <clip>.txt beside
-the video (`Start:` and `End:`, or `Duration:` with the word in the middle, in seconds). If neither does, the word is taken
-to be in the middle of the clip (of a clip longer than the window: where the lips move most), and the probabilities are
-averaged over words of 6, 9 and 13 frames. A run for sentences reads the whole clip and needs no times.
+A run for words gives the five likeliest with their probabilities. It was trained on a window of frames around one
+word, with the word's frames marked: so VIDEO is a clip of ONE word. When it is spoken says --span, or a <clip>.txt
+beside the video (`Start:` and `End:`, or `Duration:` with the word in the middle, in seconds). If neither does, the
+word is taken to be in the middle of the clip (of a clip longer than the window: where the lips move most), and the
+probabilities are averaged over words of 6, 9 and 13 frames. A run for sentences reads the whole clip and needs none.
 """
 
 import json
@@ -111,7 +111,7 @@ def _lines(path: pathlib.Path, answer: Answer) -> list[str]:
 
 
 def _sources(arguments: Sequence[str]) -> tuple[list[pathlib.Path], list[tuple[str, str]]]:
-    """What is to be read, in order, and (name, reason) of what cannot be. Raises UserError if an argument is nothing."""
+    """What is to be read, and (name, reason) of what cannot be. Raises UserError if an argument names nothing."""
     paths: list[pathlib.Path] = []
     failures: list[tuple[str, str]] = []
     for argument in arguments:

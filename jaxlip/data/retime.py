@@ -1,7 +1,7 @@
 """Landmarks at the times of a video's frames -> landmarks at the constant rate that a model was trained on.
 
-Landmarks move smoothly where frames jump: between two frames they are interpolated, so that a video of 30 frames a second
-shows no jerk every sixth frame at 25.
+Landmarks move smoothly where frames jump: between two frames they are interpolated, so that a video of 30 frames a
+second shows no jerk every sixth frame at 25.
 """
 
 import numpy as np

@@ -1,12 +1,14 @@
-"""A run as a reader of videos: landmarks in, answer out, with the run's own preset, normalisation, features and rate."""
+"""A run as a reader of videos: landmarks in, answer out; preset, normalisation, features and rate are the run's own."""
 
+import dataclasses
 from typing import Any
 
 import jax
 
 from jaxlip.data.clips import Clip, DamagedClip, SpokenWord
 from jaxlip.data.face import FaceData, assemble, prepare
-from jaxlip.data.sources import SOURCES
+from jaxlip.data.sentences import SentenceSpec
+from jaxlip.data.sources import SOURCES, visemes
 from jaxlip.errors import UserError
 from jaxlip.predict.recording import Recording, as_frames
 from jaxlip.report.saved import Saved
@@ -15,24 +17,28 @@ from jaxlip.tasks.sentence import Sentence, references
 
 
 class Reader:
-    """Answers for clips, one at a time. Raises UserError for a run that does not read faces, or an unknown decoder."""
+    """Answers for clips, one at a time. Raises UserError for a run that does not read faces, or an unknown decoder.
 
-    def __init__(self, saved: Saved, decoder: str | None = None):
+    With `one_shape`, clips are padded to the longest that the model was trained on, so that it is compiled once.
+    """
+
+    def __init__(self, saved: Saved, decoder: str | None = None, *, one_shape: bool = False):
         data, task = saved.meta.experiment.data, saved.task
         if not isinstance(data, FaceData) or not isinstance(task, Reads):
             raise UserError(
-                f"run {saved.folder.path} is of another kind ({type(task).__name__} on {type(data).__name__}): only runs "
-                "that read words or sentences from faces can be asked about a video."
+                f"run {saved.folder.path} is of another kind ({type(task).__name__} on {type(data).__name__}): only "
+                "runs that read words or sentences from faces can be asked about a video."
             )
         known = task.decoders(saved.meta.spec)
         if decoder is not None and decoder not in known:
             raise UserError(f"--decoder {decoder} is unknown to run {saved.folder.path}; it has {', '.join(known)}.")
         self.decoder = decoder or known[0]
         self.data, self.fps = data, SOURCES[data.source].fps
+        self._buckets = (max(data.buckets),) if one_shape and not task.one_word else data.buckets
         self._task, self._spec, self._said = task, saved.meta.spec, _transcripts(saved)
         state, model = saved.state, saved.model
         self._variables = jax.device_put((state.best_params, state.model_state), jax.devices()[0])
-        self._apply = jax.jit(lambda variables, batch: model.apply(*variables, batch, None)[0])
+        self._apply = jax.jit(lambda params, state, batch: model.apply(params, state, batch, None)[0])
 
     @property
     def one_word(self) -> bool:
@@ -42,7 +48,7 @@ class Reader:
     @property
     def window(self) -> int:
         """Frames that the model was trained to see at once."""
-        return max(self.data.buckets) if isinstance(self._task, Sentence) else self.data.window
+        return self.data.window if self.one_word else max(self.data.buckets)
 
     def read_recording(self, recording: Recording, span: tuple[float, float] | None = None) -> Answer:
         """What is said in a recording; `span`, in seconds, is where the word is. Raises DamagedClip."""
@@ -57,16 +63,23 @@ class Reader:
         outputs = [self._ask(question) for question in questions]
         return self._task.answer(outputs, questions, self._spec, decoder=self.decoder, said=self._said, fps=self.fps)
 
+    def warm_up(self) -> None:
+        """Reads a clip of the built-in corpus, so that everything is compiled before the first reading."""
+        clip = next(iter(visemes.read(visemes.Visemes(train=1, val=0, test=0, sentence=6))))
+        assert isinstance(clip, Clip)
+        stop = slice(0, self.window)
+        self.read(dataclasses.replace(clip, landmarks=clip.landmarks[stop], detected=clip.detected[stop], words=()))
+
     def _ask(self, question: Any) -> Any:
         """The model's outputs for one question; one at a time, so that one shape is compiled however many there are."""
-        buckets = sorted({*self.data.buckets, question.length})
-        batch = assemble([question], tuple(buckets), lambda labels, frames: None).buckets[0]
-        return jax.device_get(self._apply(self._variables, batch))
+        batch = assemble([question], self._buckets, lambda labels, frames: None).buckets[0]
+        return jax.device_get(self._apply(*self._variables, batch))
 
 
 def _transcripts(saved: Saved) -> list[str]:
     """The training transcripts, which are read again only if the run decodes with an n-gram of them."""
-    task = saved.task
+    task, spec = saved.task, saved.meta.spec
     if not isinstance(task, Sentence) or task.decode.lm or not task.decode.ngram:
         return []
-    return references(saved.corpus().splits["train"], saved.meta.spec)
+    assert isinstance(spec, SentenceSpec)
+    return references(saved.corpus().splits["train"], spec)

@@ -163,7 +163,8 @@ class Sentence(Component):
         length = outputs[0].tokens_BTK.shape[1]
         length = length if len(outputs) == 1 else -(-len(clip.frames_T) // length) * length
         parts = zip(*outputs, strict=True)
-        logits = SentenceLogits(*(put_together(list(map(np.asarray, part)), questions, length) for part in parts))
+        whole = [put_together(list(map(np.asarray, part)), questions, length) for part in parts]
+        logits = SentenceLogits(*map(jnp.asarray, whole))
         frames_BT = np.zeros((1, length), bool)
         frames_BT[0, : len(clip.frames_T)] = clip.frames_T
         read = transcribe(readers(spec, self.decode, said)[decoder], [logits], [frames_BT])
