@@ -65,3 +65,16 @@ def grid_root(tmp_path_factory) -> pathlib.Path:
         splits[("train", "train", "val", "test")[number % 4]].append(name)
     (root / "splits.json").write_text(json.dumps(splits))
     return root
+
+
+@pytest.fixture(scope="session")
+def runs_to_ask(tmp_path_factory) -> pathlib.Path:
+    """A folder with the run `tiny` for words and `sentences`, of one epoch each."""
+    import tiny
+
+    from jaxlip.cli import train
+
+    folder = tmp_path_factory.mktemp("runs")
+    for experiment in (tiny.changed(tiny.get_config(), train={"epochs": 1}), tiny.get_sentences()):
+        train.fit(experiment, folder, resume=False, overwrite=False)
+    return folder

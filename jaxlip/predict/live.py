@@ -21,8 +21,8 @@ from jaxlip.predict.reader import Reader
 from jaxlip.predict.recording import Recording
 from jaxlip.tasks.answer import Answer
 
-# Fewer frames are no speech.
-FEWEST = 5
+# Fewer frames have no rate.
+FEWEST = 2
 _LIVE = pathlib.Path("live")
 
 

@@ -21,7 +21,8 @@ from jaxlip.tasks.answer import Answer
 # Small pictures are enlarged so that their shorter side has at least this many pixels, for letters to be legible.
 SHORTEST = 480
 CODECS = (("libx264", {"crf": "18", "preset": "veryfast"}), ("mpeg4", {"qscale": "3", "flags": "+qscale"}))
-CLOCK = Fraction(1, 90_000)
+# MPEG-4 Visual knows no finer one.
+CLOCK = Fraction(1, 60_000)
 POINT, LIPS = (225, 235, 245), (255, 205, 70)
 SPOKEN, NOW, UNSURE = (255, 255, 255), (255, 214, 64), (176, 182, 190)
 # Below this confidence a word is grey.

@@ -64,11 +64,12 @@ class Reader:
         return self._task.answer(outputs, questions, self._spec, decoder=self.decoder, said=self._said, fps=self.fps)
 
     def warm_up(self) -> None:
-        """Reads a clip of the built-in corpus, so that everything is compiled before the first reading."""
-        clip = next(iter(visemes.read(visemes.Visemes(train=1, val=0, test=0, sentence=6))))
+        """Reads pieces of a built-in clip, so that all that texts of few and of many words need is compiled."""
+        clip = next(iter(visemes.read(visemes.Visemes(train=1, val=0, test=0, sentence=6, dropped=0.0))))
         assert isinstance(clip, Clip)
-        stop = slice(0, self.window)
-        self.read(dataclasses.replace(clip, landmarks=clip.landmarks[stop], detected=clip.detected[stop], words=()))
+        for frames in (self.window // 4, self.window):
+            landmarks_TVC, detected_T = clip.landmarks[:frames], clip.detected[:frames]
+            self.read(dataclasses.replace(clip, landmarks=landmarks_TVC, detected=detected_T, words=()))
 
     def _ask(self, question: Any) -> Any:
         """The model's outputs for one question; one at a time, so that one shape is compiled however many there are."""

@@ -37,8 +37,8 @@ def cues(answer: Answer) -> list[Cue]:
             last.append(word)
         else:
             groups.append([word])
-    found = [Cue(tuple(group), max(group[0].start - BEFORE, 0), group[-1].end + AFTER) for group in groups]
-    return [_until(cue, later) for cue, later in zip(found, [*found[1:], None], strict=True)]
+    found = [Cue(tuple(group), max(group[0].start - BEFORE, 0.0), group[-1].end + AFTER) for group in groups]
+    return [_until(cue, later) for cue, later in zip(found, [*found[1:], None], strict=False)]
 
 
 def _until(cue: Cue, later: Cue | None) -> Cue:

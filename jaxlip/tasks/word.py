@@ -78,7 +78,7 @@ class Word(Component):
 
     def answer(
         self,
-        outputs: list[Array],
+        outputs: list[np.ndarray],
         questions: list[Example],
         spec: WordSpec,
         *,
