@@ -1,5 +1,6 @@
 """A video written again with the landmarks and what was read drawn on it."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -44,7 +45,8 @@ def write_overlay(recording: Recording, answer: Answer, target: pathlib.Path, id
     except OSError as error:
         raise UserError(f"the overlay {target} cannot be written: {error.strerror or error}.") from None
     finally:
-        target_part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            target_part.unlink()
 
 
 def _encode(
