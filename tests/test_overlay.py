@@ -1,7 +1,9 @@
 """Videos in, overlay videos out; and reading from a file that plays as if it were a camera."""
 
-import contextlib
 import json
+import pathlib
+import re
+import shlex
 import time
 
 import numpy as np
@@ -131,6 +133,19 @@ def test_a_video_and_its_landmarks_are_read_alike(runs_to_ask, grid_clip, face_m
     assert f"wrote {out / 'clip.mp4'}" in capfd.readouterr().out
 
 
+def test_the_commands_of_the_readme(runs_to_ask, grid_clip, face_model, tmp_path, monkeypatch, capsys):
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXLIP_FACE_MODEL", str(face_model))
+    (tmp_path / "runs").symlink_to(runs_to_ask)
+    for name, command in (("predict", predict.run), ("live", live_command.run)):
+        (text,) = re.findall(rf"^jaxlip {name} (.*)$", readme, re.MULTILINE)
+        text = text.replace("grid_ctc_best", "sentences").replace("VIDEO", str(grid_clip))
+        text = text.replace("--source 0", f"--source {grid_clip}")
+        assert guarded(command, shlex.split(text)) == 0, capsys.readouterr().err
+    assert (tmp_path / "said.json").is_file() and len(read_images(tmp_path / "said.mp4")) == FEW
+
+
 @pytest.mark.parametrize(
     ("names", "out", "says"),
     [
@@ -215,8 +230,7 @@ def test_live_from_a_file(runs_to_ask, grid_clip, face_model, capfd):
         str(face_model),
     ]
     capfd.readouterr()
-    with contextlib.suppress(SystemExit):
-        assert guarded(live_command.run, arguments) == 0
+    assert guarded(live_command.run, arguments) == 0
     captured = capfd.readouterr()
     assert captured.err == ""
     last = captured.out.splitlines()[-1]

@@ -121,12 +121,12 @@ class Painter:
         from PIL import Image, ImageDraw
 
         width, height = self.size
-        size = max(round(height / 16), 12)
+        size = max(round(height / 18), 12)
         while size > 8 and _line(cue, size)[-1].right > 0.94 * width:
             size -= 1
         words = _line(cue, size)
         left = (width - words[-1].right) / 2
-        base, pad = height - round(1.1 * size), round(0.45 * size)
+        base, pad = height - round(0.85 * size), round(0.4 * size)
         canvas = Image.fromarray(picture).convert("RGBA")
         shade = Image.new("RGBA", canvas.size, (0, 0, 0, 0))
         pen = ImageDraw.Draw(shade)
