@@ -122,7 +122,7 @@ def test_a_video_and_its_landmarks_are_read_alike(runs_to_ask, grid_clip, face_m
     capfd.readouterr()
     assert guarded(predict.run, [*common, *videos, "--json", str(tmp_path / "said.json")]) == 2
     captured = capfd.readouterr()
-    assert captured.err == f"jaxlip: 1 of 3 videos could not be read, such as {videos[1]}.\n"
+    assert captured.err == f"jaxlip: 1 of 3 videos failed, such as {videos[1]}.\n"
     video, broken, landmarks = json.loads((tmp_path / "said.json").read_text())["videos"]
     assert "not a readable video" in broken["reason"] and broken["reason"] in captured.out
     assert len(video["likeliest"]) == 4 and video["likeliest"] == landmarks["likeliest"]

@@ -147,7 +147,7 @@ def test_one_bad_clip_among_many_is_reported_and_the_others_go_on(runs_to_ask, w
     assert [row["status"] for row in rows] == ["failed"] * 4 + ["ok"]
     for row, reason in zip(rows, ("not a readable", "no face", "less than 70%", "are too few"), strict=False):
         assert reason in row["reason"] and row["reason"] in captured.out
-    assert captured.err.startswith("jaxlip: 4 of 5 videos could not be read") and captured.err.count("\n") == 1
+    assert captured.err.startswith("jaxlip: 4 of 5 videos failed") and captured.err.count("\n") == 1
 
 
 def test_mistakes_are_one_line(runs_to_ask, word_clips, capsys, tmp_path):
@@ -158,7 +158,7 @@ def test_mistakes_are_one_line(runs_to_ask, word_clips, capsys, tmp_path):
     assert "needs pictures" in says(capsys, *tiny, path, "--overlay", tmp_path / "a.mp4")
     assert "--json" in says(capsys, *tiny, path, "--json", tmp_path / "none/a.json")
     assert "has probability" in says(capsys, *tiny, path, "--decoder", "beam")
-    assert "could not be read" in says(capsys, *tiny, path, "--span", 50, 51)
+    assert "videos failed" in says(capsys, *tiny, path, "--span", 50, 51)
     sentences = ["--run", "sentences", "--runs", runs_to_ask]
     assert "whole sentences" in says(capsys, *sentences, path, "--span", 0, 1)
     assert "it has lexicon, beam, greedy" in says(capsys, *sentences, path, "--decoder", "grammar")

@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> None:
         options.json.write_text(json.dumps({"run": str(saved.folder.path), "videos": rows}, indent=1) + "\n")
         print(f"wrote {options.json}")
     if failed := [row for row in rows if row["status"] == "failed"]:
-        raise UserError(f"{len(failed)} of {len(rows)} videos could not be read, such as {failed[0]['video']}.")
+        raise UserError(f"{len(failed)} of {len(rows)} videos failed, such as {failed[0]['video']}.")
 
 
 def _predict(
@@ -79,23 +79,22 @@ def _predict(
     overlay: pathlib.Path | None,
 ) -> dict[str, Any]:
     """Reads a video, prints the answer or why there is none, and returns what --json says of it."""
+    row: dict[str, Any] = {"video": str(path), "status": "ok"}
     try:
         with quiet():
             recording = read_recording(path, extractor)
         spoken = spoken_span(path, span, recording.seconds) if reader.one_word else None
         answer = reader.read_recording(recording, spoken)
         notes = recording.notes_at(reader.fps) + answer.notes
+        row |= answer.to_json() | {"notes": list(notes)}
+        print("\n".join([*_lines(path, answer), *(f"  note: {note}" for note in notes)]), flush=True)
         if overlay:
             write_overlay(recording, answer, overlay, preset_ids(reader.data.preset))
+            row["overlay"] = str(overlay)
+            print(f"  wrote {overlay}", flush=True)
     except (DamagedClip, UserError) as error:
-        reason = str(error).rstrip(".")
-        print(f"{path}: failed: {reason}", flush=True)
-        return {"video": str(path), "status": "failed", "reason": reason}
-    print("\n".join([*_lines(path, answer), *(f"  note: {note}" for note in notes)]), flush=True)
-    row = {"video": str(path), "status": "ok", **answer.to_json(), "notes": list(notes)}
-    if overlay:
-        row["overlay"] = str(overlay)
-        print(f"  wrote {overlay}", flush=True)
+        row |= {"status": "failed", "reason": str(error).rstrip(".")}
+        print(f"{path}: failed: {row['reason']}", flush=True)
     return row
 
 

@@ -109,7 +109,7 @@ def _device(number: int) -> Iterator[Picture]:
 
     # OpenCV comes with MediaPipe.
     import_mediapipe()
-    import cv2
+    import cv2  # pyright: ignore[reportMissingImports]
 
     capture: Any = cv2.VideoCapture(number)
     if not capture.isOpened():
@@ -119,7 +119,7 @@ def _device(number: int) -> Iterator[Picture]:
 
 
 def _filmed(capture: Any) -> Iterator[Picture]:
-    import cv2
+    import cv2  # pyright: ignore[reportMissingImports]
 
     start = None
     try:

@@ -95,7 +95,7 @@ class Painter:
 
     def paint(self, image: np.ndarray, points_VC: np.ndarray | None, cue: Cue | None, time: float) -> np.ndarray:
         """uint8 [height, width, 3] of `size`: the picture with landmarks (image-normalised) and subtitle."""
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]
 
         larger = self.size[0] > image.shape[1]
         mode = cv2.INTER_CUBIC if larger else cv2.INTER_AREA
@@ -105,7 +105,7 @@ class Painter:
         return picture if cue is None else self._draw_subtitle(picture, cue, time)
 
     def _draw_face(self, picture: np.ndarray, points_VC: np.ndarray) -> None:
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]
 
         xy_VC = np.round(points_VC[:, :2] * self.size * 2**SUPERSAMPLED).astype(np.int32)
         face = float(np.ptp(points_VC[:, 0]) * self.size[0])
