@@ -254,7 +254,7 @@ def test_averaged_parameters_follow_the_formula_and_are_what_is_evaluated(corpus
     for step in range(20):
         keep = min(0.9, (1 + step) / (10 + step))
         want = keep * want + (1 - keep)
-        got = moving_average(got, {"a": jax.numpy.ones(())}, 0.9, step)
+        got = moving_average(got, {"a": jax.numpy.ones(())}, 0.9, jax.numpy.asarray(step))
     assert float(got["a"]) == pytest.approx(want, rel=1e-6)
 
 

@@ -35,8 +35,9 @@ def clips(tmp_path_factory):
     def write(config):
         folder = tmp_path_factory.mktemp("clips")
         found = {}
-        for clip in visemes.read(config):
-            if not isinstance(clip, tuple) and clip.split == "test":
+        for ref in visemes.find(config):
+            if ref.split == "test":
+                clip = visemes.load(config, ref)
                 path = folder / f"{clip.name.replace('/', '-')}.npz"
                 np.savez(path, landmarks=clip.landmarks, detected=clip.detected, fps=clip.fps, size=clip.size)
                 found[clip.name] = (path, clip)

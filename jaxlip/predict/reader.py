@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
+from jaxlip.data.assemble import assemble
 from jaxlip.data.clips import Clip, DamagedClip, SpokenWord
-from jaxlip.data.face import FaceData, assemble, prepare
+from jaxlip.data.face import FaceData, prepare
 from jaxlip.data.sentences import SentenceSpec
 from jaxlip.data.sources import SOURCES, visemes
 from jaxlip.errors import UserError
@@ -65,8 +66,8 @@ class Reader:
 
     def warm_up(self) -> None:
         """Reads pieces of a built-in clip, so that all that texts of few and of many words need is compiled."""
-        clip = next(iter(visemes.read(visemes.Visemes(train=1, val=0, test=0, sentence=6, dropped=0.0))))
-        assert isinstance(clip, Clip)
+        config = visemes.Visemes(train=1, val=0, test=0, sentence=6, dropped=0.0)
+        clip = visemes.load(config, next(visemes.find(config)))
         for frames in (self.window // 4, self.window):
             landmarks_TVC, detected_T = clip.landmarks[:frames], clip.detected[:frames]
             self.read(dataclasses.replace(clip, landmarks=landmarks_TVC, detected=detected_T, words=()))
