@@ -14,9 +14,9 @@ import apache_beam as beam  # pyright: ignore[reportMissingImports]
 from apache_beam.io import WriteToText  # pyright: ignore[reportMissingImports]
 
 from jaxlip.data.clips import DamagedClip
-from jaxlip.data.extract import Extraction, Extractor  # pyright: ignore[reportMissingImports]
-from jaxlip.data.find_videos import Source, find_videos  # pyright: ignore[reportMissingImports]
-from jaxlip.data.landmarker import find_model  # pyright: ignore[reportMissingImports]
+from jaxlip.data.extract import Extraction, Extractor
+from jaxlip.data.find_videos import Source, find_videos
+from jaxlip.data.landmarker import find_model
 from jaxlip.data.on_beam import options_of
 
 Extracted = tuple[str, dict[str, Any] | str]
