@@ -6,6 +6,9 @@ Orbax, asynchronous; the best by the monitored validation metric and the latest 
 import dataclasses
 import logging
 import pathlib
+import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -117,11 +120,24 @@ class Checkpoints:
         """The arrays at a step, in the shapes and on the devices of `like`."""
         args = self._ocp.args
         target = jax.tree.map(_abstract, _plain(like))
+        said, sys.unraisablehook = sys.unraisablehook, _of_main_thread(sys.unraisablehook)
         try:
             saved = self._manager.restore(step, args=args.Composite(state=args.StandardRestore(target)))
         except DAMAGED as error:
+            # Other reads end later, when orbax has closed its event loop, and tensorstore's threads would say so.
             raise self._damaged(step, error) from None
+        sys.unraisablehook = said
         return TrainState(**saved["state"])
+
+
+def _of_main_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook for exceptions that nobody can catch, deaf to those of other threads."""
+
+    def hear(*exception: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            hook(*exception)
+
+    return hear
 
 
 def _monitored(metrics: dict[str, float]) -> float:
