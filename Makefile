@@ -11,7 +11,7 @@ train: $(VENV)/installed
 	$(BIN)/python train.py --config $(CONFIG) $(ARGS)
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
