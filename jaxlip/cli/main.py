@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from jaxlip.errors import Interrupted, UserError
 
-COMMANDS = ("extract", "prepare", "inspect", "train", "evaluate", "predict", "live", "params")
+COMMANDS = ("extract", "prepare", "inspect", "train", "evaluate", "predict", "live", "params", "mheight")
 
 USAGE = """usage: jaxlip COMMAND [options]
 
@@ -20,6 +20,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   predict    what is said in videos, by a trained run; with subtitles burnt in
   live       the same from a camera, as it goes
   params     parameter table of a config's model
+  mheight    exact m-heights of analog codes, with a codeword that shows them
 
 `jaxlip COMMAND --help` lists a command's options."""
 
