@@ -14,7 +14,7 @@ import pathlib
 import re
 import runpy
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tyro
 
@@ -98,6 +98,57 @@ class Train(Component):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupWeight(Component):
+    """What some groups of examples weigh in the loss: `first` until time `start`, `last` from `end`, linear between."""
+
+    groups: tuple[str, ...]
+    first: float = 1.0
+    last: float | None = None
+    """None: as `first`."""
+    start: float = 0.0
+    end: float = 0.0
+
+    def __post_init__(self):
+        require(self.first >= 0 and (self.last is None or self.last >= 0), self, "first", "0 or more, and `last` too")
+        require(self.end >= self.start, self, "end", "`start` or later")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase(Component):
+    """A stretch of training from time `start` to the next phase."""
+
+    start: float = 0.0
+    weights: tuple[GroupWeight, ...] = ()
+    others: float = 0.0
+    """Weight of the groups that are not named."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curriculum(Component):
+    """What every group of examples weighs in the loss, by phases and by how well it is learned already. The groups are
+    the task's: classes of words, lengths of sentences, kinds of code."""
+
+    phases: tuple[Phase, ...] = ()
+    """In the order of their starts; before the first, and without any, every group weighs 1."""
+    unit: Literal["epochs", "steps"] = "epochs"
+    """Of time. Epochs are whole ones: a weight does not change within an epoch."""
+    adaptive: float = 0.0
+    """Weights are multiplied by (recent loss of the group / mean of the groups) to this power; 0 turns it off."""
+    memory: float = 0.99
+    """Decay, by step, of the recent losses."""
+
+    def __post_init__(self):
+        starts = [phase.start for phase in self.phases]
+        require(starts == sorted(starts), self, "phases", "in the order of their starts")
+        require(self.adaptive >= 0, self, "adaptive", "0 or more")
+        require(0 <= self.memory < 1, self, "memory", "in [0, 1)")
+
+    @property
+    def on(self) -> bool:
+        return bool(self.phases) or self.adaptive > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(Component):
     """All that a run is made from."""
 
@@ -107,6 +158,7 @@ class Experiment(Component):
     task: Component
     optim: Optim = Optim()
     train: Train = Train()
+    curriculum: Curriculum = Curriculum()
     init_from: str | None = None
     """Run whose best checkpoint gives the initial parameters (a warm start), by name or path."""
 

@@ -26,7 +26,8 @@ def height_by_linear_programs(P_KR: np.ndarray, m: int) -> float:
         A_MK = G_KN[:, [i for i in range(n) if i not in large]].T
         for j in large:
             found = linprog(-G_KN[:, j], np.concatenate([A_MK, -A_MK]), np.ones(2 * len(A_MK)), bounds=(None, None))
-            if found.status == 3:
+            # 0 is always feasible: where presolve says otherwise, it has met an unbounded ray.
+            if found.status in (2, 3):
                 return np.inf
             assert found.status == 0, found.message
             best = max(best, -found.fun)

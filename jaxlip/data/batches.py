@@ -38,6 +38,35 @@ class FaceBatch:
     examples_B: Any
 
 
+@runtime_checkable
+class Recipe(Protocol):
+    """A bucket of endless data: a pytree that makes examples from their numbers where they are used, inside jit.
+
+    Every number is another example, the same one whenever it is asked for; so nothing is stored and nothing repeats.
+    """
+
+    def make(self, numbers_B: Any) -> Any:
+        """The batch of these examples (numbers are 0 or more)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbered(Sequence[str]):
+    """Names of a recipe's examples; `count` of them are an epoch, but there is a name for any number."""
+
+    recipe: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> Any:
+        return f"{self.recipe}#{index}"
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(self.count))
+
+
 Put = Callable[[Any], Any]
 """Puts a pytree of NumPy arrays on the devices."""
 Plan = Sequence[tuple[int, np.ndarray]]
@@ -56,16 +85,18 @@ class Feed(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """The examples of one split: a batch of NumPy arrays and the examples' names for every length bucket."""
+    """The examples of one split: a batch of NumPy arrays, or a `Recipe`, and the examples' names for every bucket."""
 
     buckets: tuple[Any, ...]
-    names: tuple[tuple[str, ...], ...]
+    names: tuple[Sequence[str], ...]
 
     def __len__(self) -> int:
         return sum(len(names) for names in self.names)
 
     def take(self, bucket: int, rows_N: np.ndarray) -> Any:
         """These rows of a bucket, as a batch on the host."""
+        if isinstance(recipe := self.buckets[bucket], Recipe):
+            return jax.device_get(jax.jit(type(recipe).make)(recipe, rows_N))
         return jax.tree.map(lambda array: array[rows_N], self.buckets[bucket])
 
     def arrays(self, bucket: int) -> Iterator[tuple[tuple[int, ...], np.dtype, Iterable[np.ndarray]]]:
@@ -152,11 +183,15 @@ def steps_per_epoch(split: Split, batch: int) -> int:
 
 def epoch_plan(split: Split, *, batch: int, per_dispatch: int, seed: int, epoch: int) -> list[Dispatch]:
     """The dispatches of one epoch, from (seed, epoch) alone: every example once, shuffled in its bucket; the order of
-    dispatches shuffled between buckets."""
+    dispatches shuffled between buckets. Of a recipe, an epoch takes the numbers after those of the epoch before."""
     rng = np.random.default_rng([seed, epoch])
     plan: list[Dispatch] = []
     for bucket, names in enumerate(split.names):
-        plan.extend(_dispatches(_batched(rng.permutation(len(names)), batch), bucket, per_dispatch))
+        if isinstance(split.buckets[bucket], Recipe):
+            order_N = np.arange(epoch * len(names), (epoch + 1) * len(names))
+        else:
+            order_N = rng.permutation(len(names))
+        plan.extend(_dispatches(_batched(order_N, batch), bucket, per_dispatch))
     return [plan[i] for i in rng.permutation(len(plan))]
 
 

@@ -137,7 +137,7 @@ def infeasible(split: Split) -> list[str]:
         tokens = bucket.target.tokens
         equal_BN = (tokens.labels_BN[:, 1:] == tokens.labels_BN[:, :-1]) & tokens.tokens_BN[:, 1:]
         needed_B = tokens.tokens_BN.sum(axis=1) + equal_BN.sum(axis=1)
-        names += [clips[row] for row in np.flatnonzero(bucket.frames_BT.sum(axis=1) < needed_B)]
+        names += [clips[int(row)] for row in np.flatnonzero(bucket.frames_BT.sum(axis=1) < needed_B)]
     return names
 
 

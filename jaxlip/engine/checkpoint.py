@@ -145,7 +145,9 @@ def _monitored(metrics: dict[str, float]) -> float:
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
-    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    """The fields that hold something; a checkpoint of a run without, say, a curriculum has no place for it."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:

@@ -13,6 +13,7 @@ from jaxlip.config import Experiment, differences
 from jaxlip.data.batches import Corpus, Dispatch, Feed, Split, epoch_plan, sequential_plan, steps_per_epoch
 from jaxlip.engine.checkpoint import Checkpoints, Meta, Position
 from jaxlip.engine.control import Control, Signals
+from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer, schedule
 from jaxlip.engine.progress import Progress, format_seconds
@@ -58,11 +59,16 @@ class Trainer:
             tx=optimizer(experiment.optim),
             schedule=schedule(experiment.optim, steps=self.total_steps, per_epoch=self.per_epoch),
             average=experiment.optim.average,
+            curriculum=experiment.curriculum,
+            per_epoch=self.per_epoch,
         )
         self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0)
         self.evaluate = jax.jit(self.program.evaluate)
         self.key = replicate(jax.random.key(train.seed + 1), self.mesh)
-        build = functools.partial(initial_state, self.program.model, self.program.tx, experiment.optim.average > 0)
+        groups = count_groups(experiment, corpus.spec)
+        build = functools.partial(
+            initial_state, self.program.model, self.program.tx, experiment.optim.average > 0, groups=groups
+        )
         self.state = replicate(jax.jit(build)(jax.random.key(train.seed)), self.mesh)
         self.position, self.control = Position(), Control()
         self.said: set[str] = set()
@@ -164,7 +170,7 @@ class Trainer:
             return
         first = int(self.state.step) - part.steps
         names = self.train_split.names[part.bucket]
-        clips = ", ".join(names[row] for row in part.rows_KB[bad - first] if row >= 0)
+        clips = ", ".join(names[int(row)] for row in part.rows_KB[bad - first] if row >= 0)
         self.checkpoints.wait()
         good = self.checkpoints.latest
         saved = f"checkpoint {good} in {self.folder.checkpoints}" if good is not None else "none yet"

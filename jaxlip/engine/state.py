@@ -16,7 +16,8 @@ from jaxlip.models.base import Model
 class TrainState:
     """`params` and `model_state` by dotted path; `opt` optimiser state; `step` int32 steps taken; `lr_scale` f32, the
     product of all plateau reductions; `average` a moving average of `params` (empty where there is none); `bad_step`
-    int32, the first step whose loss or gradient was not finite, else -1.
+    int32, the first step whose loss or gradient was not finite, else -1; `recent` f32 [G], the recent loss of every
+    group of examples (0 where none was seen), None without a curriculum.
     """
 
     # Not annotated as arrays: JAX also fills pytrees with shapes, shardings and placeholders.
@@ -27,6 +28,7 @@ class TrainState:
     lr_scale: Any
     average: Any
     bad_step: Any
+    recent: Any = None
 
     @property
     def best_params(self) -> Any:
@@ -34,8 +36,11 @@ class TrainState:
         return self.average or self.params
 
 
-def initial_state(model: Model, tx: optax.GradientTransformation, averaged: bool, key: Array) -> TrainState:
-    """The state before the first step; `averaged` says whether a moving average of the parameters is kept."""
+def initial_state(
+    model: Model, tx: optax.GradientTransformation, averaged: bool, key: Array, *, groups: int = 0
+) -> TrainState:
+    """The state before the first step; `averaged` says whether a moving average of the parameters is kept, `groups` of
+    how many groups the recent loss is."""
     params, model_state = model.init(key)
     return TrainState(
         params=params,
@@ -45,4 +50,5 @@ def initial_state(model: Model, tx: optax.GradientTransformation, averaged: bool
         lr_scale=jnp.ones((), jnp.float32),
         average=dict(params) if averaged else {},
         bad_step=jnp.full((), -1, jnp.int32),
+        recent=jnp.zeros(groups, jnp.float32) if groups else None,
     )

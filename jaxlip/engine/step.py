@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from jaxlip.config import Component
+from jaxlip.config import Component, Curriculum
+from jaxlip.data.batches import Recipe
+from jaxlip.engine.curriculum import group_sums, group_weights, recent_losses
 from jaxlip.engine.mesh import shard_examples
 from jaxlip.engine.optim import apply_updates, moving_average
 from jaxlip.engine.state import TrainState
@@ -20,7 +22,11 @@ from jaxlip.tasks.base import Task
 
 def take(data: Any, rows_B: Int[Array, " B"]) -> Any:
     """The batch of these rows; a negative row is a copy of row 0 that is not a real example."""
-    batch = jax.tree.map(lambda array: array[jnp.maximum(rows_B, 0)], data)
+    known_B = jnp.maximum(rows_B, 0)
+    if isinstance(data, Recipe):
+        batch = data.make(shard_examples(known_B))
+    else:
+        batch = jax.tree.map(lambda array: array[known_B], data)
     return shard_examples(dataclasses.replace(batch, examples_B=batch.examples_B & (rows_B >= 0)))
 
 
@@ -35,6 +41,10 @@ class Program:
     schedule: Callable[[Array], Array]
     average: float = 0.0
     """Decay of the moving average of the parameters."""
+    curriculum: Curriculum = Curriculum()
+    """What each group of examples weighs in the loss, as training goes on."""
+    per_epoch: int = 1
+    """Steps an epoch."""
 
     def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mean]]:
         """One optimiser step. All randomness derives from (key, state.step), so that a resumed run repeats it."""
@@ -44,9 +54,18 @@ class Program:
         def objective(params):
             outputs, model_state = self.model.apply(params, state.model_state, batch, model_key)
             metrics = self.task.metrics(outputs, batch, train=True)
-            return metrics["loss"].value, (metrics, model_state)
+            loss, recent_G = metrics["loss"].value, state.recent
+            if self.curriculum.on:
+                sums = group_sums(self.task, outputs, batch, self.spec)  # type: ignore[arg-type]
+                weights_G = group_weights(self.curriculum, sums.groups, state.step, self.per_epoch, state.recent)
+                loss, recent_G = sums.weighted(weights_G), recent_losses(self.curriculum, state.recent, sums)
+                metrics = {**metrics, **sums.metrics(weights_G)}
+            # What a model pays beside its errors, such as for experts that idle; it has no part in what selects.
+            if "penalty" in metrics:
+                loss = loss + metrics["penalty"].value
+            return loss, (metrics, model_state, recent_G)
 
-        (loss, (metrics, model_state)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (loss, (metrics, model_state, recent_G)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         norm = optax.tree.norm(grads)
         updates, opt = self.tx.update(grads, state.opt, state.params)
         rate = self.schedule(state.step) * state.lr_scale
@@ -62,6 +81,7 @@ class Program:
             lr_scale=state.lr_scale,
             average=moving_average(state.average, params, self.average, state.step),
             bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step),
+            recent=recent_G,
         )
         return state, metrics
 

@@ -10,6 +10,7 @@ import jax
 from jaxlip.config import differences, override
 from jaxlip.data.batches import Corpus
 from jaxlip.engine.checkpoint import Checkpoints, Meta
+from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.loop import run_split
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer
@@ -87,7 +88,8 @@ def load_saved(folder: RunFolder, which: str = "best") -> Saved:
     tx = optimizer(meta.experiment.optim)
 
     averaged = meta.experiment.optim.average > 0
-    like = jax.eval_shape(functools.partial(initial_state, model, tx, averaged), jax.random.key(0))
+    groups = count_groups(meta.experiment, meta.spec)
+    like = jax.eval_shape(functools.partial(initial_state, model, tx, averaged, groups=groups), jax.random.key(0))
     state = checkpoints.state(step, like)
     checkpoints.close()
     program = Program(

@@ -1,6 +1,6 @@
 """What the engine knows of a task: how to get data, a model, a loss and scores. It knows none by name."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
@@ -32,7 +32,8 @@ class Task(Protocol):
         ...
 
     def metrics(self, outputs: Any, batch: Any, *, train: bool) -> dict[str, Mean]:
-        """Mergeable metrics; "loss" is what training minimises; `Train.monitor` names the one that selects."""
+        """Mergeable metrics; training minimises "loss" (plus "penalty", where there is one); `Train.monitor` names the
+        one that selects."""
         ...
 
     def advice(self, val: dict[str, float]) -> str | None:
@@ -46,4 +47,25 @@ class Task(Protocol):
 
         `train` gives the floors: the best constant answers known before looking at the split.
         """
+        ...
+
+
+class GroupedLoss(NamedTuple):
+    """The loss of every example (or part of one), which of the task's groups it is of, and what it weighs."""
+
+    loss_N: Array
+    group_N: Array
+    weight_N: Array
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A task whose examples are of kinds (classes, lengths, difficulties) that a `Curriculum` can weigh."""
+
+    def groups(self, spec: Any) -> tuple[str, ...]:
+        """Names of the groups, in the order of their numbers."""
+        ...
+
+    def grouped_loss(self, outputs: Any, batch: Any, spec: Any) -> GroupedLoss:
+        """The training loss, example by example; inside jit."""
         ...

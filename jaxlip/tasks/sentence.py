@@ -26,8 +26,11 @@ from jaxlip.metrics.sentences import best_constant, emission_statistics, sentenc
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
 from jaxlip.tasks.answer import Answer
+from jaxlip.tasks.base import GroupedLoss
 from jaxlip.tasks.transcribe import Decoding, decoders, readers, timings, transcribe
 
+LENGTHS = (2, 4, 6, 8, 12, 16)
+"""Words at the most in each group of sentences, but the last, for a curriculum."""
 UNITS = ("characters", "words", "pieces")
 COLLAPSED = 0.99
 """Part of the frames that are blank above which a model has learned nothing but the blank."""
@@ -76,6 +79,23 @@ class Sentence(Component):
         `token_error` is the greedy reading's; "blank" the part of frames read as blank.
         """
         target: SentenceTarget = batch.target
+        loss_B, fits_B, means = self._losses(outputs, batch)
+        frames_BT = batch.frames_BT & batch.examples_B[:, None]
+        greedy_BT, emitted_BT = greedy_tokens(outputs.tokens_BTK, frames_BT)
+        edits_B = masked_edit_distance(greedy_BT, emitted_BT, target.tokens.labels_BN, target.tokens.tokens_BN)
+        said_B = target.tokens.tokens_BN.sum(axis=1)
+        blank_BT = outputs.tokens_BTK.argmax(axis=-1) == 0
+        return {
+            "loss": Mean.of(loss_B, fits_B),
+            **means,
+            "token_error": Mean(_sum(edits_B, batch.examples_B), _sum(said_B, batch.examples_B)),
+            "blank": Mean(jnp.sum(blank_BT & frames_BT).astype(jnp.float32), jnp.sum(frames_BT).astype(jnp.float32)),
+            "infeasible": Mean.of(~fits_B, batch.examples_B),
+        }
+
+    def _losses(self, outputs: SentenceLogits, batch: FaceBatch) -> tuple[Array, Array, dict[str, Mean]]:
+        """The loss of every clip, which clips have a target that fits their frames, and the parts of the loss."""
+        target: SentenceTarget = batch.target
         frames_BT = batch.frames_BT & batch.examples_B[:, None]
         fits_B = batch.examples_B & feasible(frames_BT, target.tokens.labels_BN, target.tokens.tokens_BN)
         ctc_B = ctc_per_token(outputs.tokens_BTK, frames_BT, target.tokens)
@@ -88,17 +108,18 @@ class Sentence(Component):
         if self.spans:
             span_B, means["span_accuracy"] = span_classification(outputs.spoken_BTK, frames_BT, target)
             loss_B = loss_B + self.spans * span_B
-        greedy_BT, emitted_BT = greedy_tokens(outputs.tokens_BTK, frames_BT)
-        edits_B = masked_edit_distance(greedy_BT, emitted_BT, target.tokens.labels_BN, target.tokens.tokens_BN)
-        said_B = target.tokens.tokens_BN.sum(axis=1)
-        blank_BT = outputs.tokens_BTK.argmax(axis=-1) == 0
-        return {
-            "loss": Mean.of(loss_B, fits_B),
-            **means,
-            "token_error": Mean(_sum(edits_B, batch.examples_B), _sum(said_B, batch.examples_B)),
-            "blank": Mean(jnp.sum(blank_BT & frames_BT).astype(jnp.float32), jnp.sum(frames_BT).astype(jnp.float32)),
-            "infeasible": Mean.of(~fits_B, batch.examples_B),
-        }
+        return loss_B, fits_B, means
+
+    def groups(self, spec: SentenceSpec) -> tuple[str, ...]:
+        del spec
+        return tuple(f"up to {most} words" for most in LENGTHS) + ("longer",)
+
+    def grouped_loss(self, outputs: SentenceLogits, batch: FaceBatch, spec: SentenceSpec) -> GroupedLoss:
+        """By the number of words that are said."""
+        del spec
+        loss_B, fits_B, _ = self._losses(outputs, batch)
+        group_B = jnp.searchsorted(jnp.array(LENGTHS), batch.target.words.tokens_BN.sum(axis=1))
+        return GroupedLoss(loss_B, group_B, fits_B.astype(loss_B.dtype))
 
     def score(self, outputs: list[SentenceLogits], split: Split, train: Split, spec: SentenceSpec) -> Scores:
         """The scores of every decoder, "greedy/wer" and so on, and tables of edits, slots, words and transcripts."""

@@ -18,6 +18,7 @@ from jaxlip.metrics.mergeable import Mean
 from jaxlip.metrics.scores import Scores
 from jaxlip.models.base import Model
 from jaxlip.tasks.answer import Answer
+from jaxlip.tasks.base import GroupedLoss
 
 TOP = 5
 """Words that an answer names."""
@@ -55,6 +56,14 @@ class Word(Component):
         loss_B = cross_entropy(outputs, batch.target, smoothing=smoothing)
         hit_B = outputs.argmax(axis=-1) == batch.target
         return {"loss": Mean.of(loss_B, batch.examples_B), "accuracy": Mean.of(hit_B, batch.examples_B)}
+
+    def groups(self, spec: WordSpec) -> tuple[str, ...]:
+        return spec.classes
+
+    def grouped_loss(self, outputs: Array, batch: FaceBatch, spec: WordSpec) -> GroupedLoss:
+        del spec
+        loss_B = cross_entropy(outputs, batch.target, smoothing=self.label_smoothing)
+        return GroupedLoss(loss_B, batch.target, batch.examples_B.astype(loss_B.dtype))
 
     def advice(self, val: dict[str, float]) -> None:
         del val
