@@ -8,13 +8,14 @@ from typing import NoReturn
 
 from jaxlip.errors import Interrupted, UserError
 
-COMMANDS = ("extract", "prepare", "inspect", "train", "evaluate", "predict", "live", "params", "mheight")
+COMMANDS = ("extract", "prepare", "inspect", "preflight", "train", "evaluate", "predict", "live", "params", "mheight")
 
 USAGE = """usage: jaxlip COMMAND [options]
 
   extract    face videos to landmarks, with a report
   prepare    a corpus -> shards of landmarks and their manifest
   inspect    what to look at in data before training on them, with a report
+  preflight  what would make a run worthless, before its first step
   train      train an experiment from a config file
   evaluate   score a run on a split, with intervals, floors and plots
   predict    what is said in videos, by a trained run; with subtitles burnt in

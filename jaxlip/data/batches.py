@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -29,6 +29,11 @@ class FaceBatch:
     learned: int32 [B] of a word, SentenceTarget of a sentence; `examples_B` bool, False for rows that only fill the
     last batch.
     """
+
+    INPUTS: ClassVar = ("landmarks_BTVC", "frames_BT", "speech_BT")
+    """What a model is given to use; preflight looks whether it does."""
+    PADDED: ClassVar = {"landmarks_BTVC": "frames_BT", "speech_BT": "frames_BT"}
+    """Array -> mask of its padded axes."""
 
     landmarks_BTVC: Any
     frames_BT: Any

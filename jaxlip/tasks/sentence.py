@@ -157,6 +157,16 @@ class Sentence(Component):
             "--task.spans 0.5 and --task.word_ctc 0.3."
         )
 
+    def perfect(self, split: Split, spec: SentenceSpec) -> list[SentenceLogits]:
+        """Logits that spell every transcript that fits its frames."""
+        sizes = (len(spec.vocabulary), len(spec.words))
+        perfect = []
+        for bucket in split.buckets:
+            tokens_BTK = spelled(bucket.target.tokens, bucket.frames_BT, sizes[0])
+            words_BTK = spelled(bucket.target.words, bucket.frames_BT, sizes[1])
+            perfect.append(SentenceLogits(*map(jnp.asarray, (tokens_BTK, words_BTK, 0 * words_BTK))))
+        return perfect
+
     @property
     def one_word(self) -> bool:
         return False
@@ -212,6 +222,21 @@ def references(split: Split, spec: SentenceSpec) -> list[str]:
         for bucket in split.buckets
         for labels_N, real_N in zip(bucket.target.words.labels_BN, bucket.target.words.tokens_BN, strict=True)
     ]
+
+
+def spelled(tokens: Tokens, frames_BT: np.ndarray, classes: int) -> np.ndarray:
+    """Logits [B, T, K] of a path that reads as the tokens: one real frame each, a blank between equals, then blanks."""
+    shape = (*frames_BT.shape, classes)
+    logits_BTK = np.zeros(shape, np.float32)
+    rows = zip(tokens.labels_BN, tokens.tokens_BN, frames_BT, strict=True)
+    for b, (labels_N, real_N, frames_T) in enumerate(rows):
+        path: list[int] = []
+        for label in labels_N[real_N]:
+            path += [0, label] if path and path[-1] == label else [label]
+        places = np.flatnonzero(frames_T)
+        path = (path + [0] * len(places))[: len(places)]
+        logits_BTK[b, places, path] = 20.0
+    return logits_BTK
 
 
 def _side_by_side(by_reader: dict[str, Scores]) -> dict[str, list[dict]]:

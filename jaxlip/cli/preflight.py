@@ -1,0 +1,34 @@
+"""What would make a run worthless, found before its first step: on the real data and the freshly built model.
+
+Exit code 2 if a check fails. train.py does the same at its start.
+"""
+
+import collections
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+
+from jaxlip.cli.options import Parser, with_config
+from jaxlip.preflight.run import preflight, stop_if_failed
+
+
+def run(arguments: Sequence[str]) -> None:
+    parser = Parser("jaxlip preflight", __doc__, add_help=False)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    options, experiment = with_config(parser, arguments)
+    if not options.json:
+        print(f"reading data ({experiment.name})", flush=True)
+    corpus = experiment.task.corpus(experiment.data)  # type: ignore[attr-defined]
+    began, checks = time.perf_counter(), []
+    for check in preflight(experiment, corpus):
+        checks.append(check)
+        if not options.json:
+            print(check.line(), flush=True)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+    else:
+        counts = collections.Counter(check.verdict for check in checks)
+        seconds = time.perf_counter() - began
+        print(f"{counts['pass']} passed, {counts['warn']} warned, {counts['fail']} failed in {seconds:.1f} s")
+    stop_if_failed(checks)

@@ -1,0 +1,1 @@
+"""Looks for what makes a run worthless, before its first step: on the real data and the freshly built model."""

@@ -1,0 +1,84 @@
+"""Whether the held-out splits are held out: no example, clip, or copy of one on both sides."""
+
+import collections
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxlip.data.batches import Split
+from jaxlip.data.near_duplicates import near_duplicates, signature
+from jaxlip.face.presets import LIPS_INNER, LIPS_OUTER
+from jaxlip.preflight.check import Check, failed, passed, some, warned
+from jaxlip.preflight.inputs import ROWS
+from jaxlip.preflight.probe import Probe
+
+COMPARED = 4096
+"""Examples of a split that are compared with those of the others."""
+COPY = 0.1
+"""Distance of lips below which an example is a copy: a video extracted anew is .01 from itself, the same word said
+twice by one GRID speaker .16 at the least."""
+
+
+def check_leaks(probe: Probe) -> Iterator[Check]:
+    yield _same_names(probe)
+    yield _same_content(probe)
+    if hasattr(probe.batch, "landmarks_BTVC"):
+        yield _near_copies(probe)
+
+
+def _same_names(probe: Probe) -> Check:
+    """Examples are named clip#number: a clip whose words are in two splits is in both."""
+    clips = {
+        split: {name.partition("#")[0] for names in part.names for name in names}
+        for split, part in probe.corpus.splits.items()
+    }
+    shared = sorted(set.union(*(a & b for a, b in itertools.combinations(clips.values(), 2))))
+    if shared:
+        saw = f"{len(shared)} clips are in several splits: {some(shared)}"
+        return failed("leaks.clips", saw, "scores would be of clips that were trained on: split by clip")
+    return passed("leaks.clips", f"no clip of {sum(map(len, clips.values()))} is in two splits")
+
+
+def _same_content(probe: Probe) -> Check:
+    floats = tuple(n for n in probe.inputs if np.issubdtype(np.asarray(getattr(probe.batch, n)).dtype, np.floating))
+    where = collections.defaultdict(list)
+    for split, part in probe.corpus.splits.items():
+        for name, arrays in _examples(part, floats):
+            digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()
+            where[digest].append((split, name))
+    twice = [rows for rows in where.values() if len({split for split, _ in rows}) > 1]
+    if twice:
+        pairs = [" = ".join(f"{name} ({split})" for split, name in rows[:2]) for rows in twice]
+        saw = f"{len(twice)} examples are in several splits, value for value: {some(pairs)}"
+        return failed("leaks.content", saw, "copied or augmented before the split: split first")
+    return passed("leaks.content", f"no two of {sum(map(len, where.values()))} examples in different splits are equal")
+
+
+def _examples(split: Split, names: tuple[str, ...]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    for bucket, clips in enumerate(split.names):
+        rows = np.arange(0, len(clips), max(1, -(-len(split) // COMPARED)))
+        for start in range(0, len(rows), ROWS):
+            batch = split.take(bucket, rows[start : start + ROWS])
+            arrays = [np.asarray(getattr(batch, name)) for name in names]
+            for b, row in enumerate(rows[start : start + ROWS]):
+                yield clips[row], [array[b] for array in arrays]
+
+
+def _near_copies(probe: Probe) -> Check:
+    ids = probe.corpus.spec.input.ids  # type: ignore[attr-defined]
+    lips = [v for v, id_ in enumerate(ids) if id_ in {*LIPS_OUTER, *LIPS_INNER}]
+    names, splits, signatures = [], [], []
+    for split, part in probe.corpus.splits.items():
+        for name, (landmarks_TVC, frames_T) in _examples(part, ("landmarks_BTVC", "frames_BT")):
+            if frames_T.any():
+                names.append(name)
+                splits.append(split)
+                signatures.append(signature(landmarks_TVC[frames_T][:, lips]))
+    pairs = [p for p in near_duplicates(names, np.stack(signatures), splits) if p.distance < COPY]
+    if pairs:
+        shown = [f"{pair.first} = {pair.second}, distance {pair.distance:.3f}" for pair in pairs]
+        saw = f"{len(pairs)} pairs in different splits move their mouths alike: {some(shown)}"
+        return warned("leaks.near_copies", saw, "look at them with `jaxlip inspect`; copies belong in one split")
+    return passed("leaks.near_copies", "no two mouths in different splits move alike")
