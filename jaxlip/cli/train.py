@@ -1,14 +1,17 @@
 """Train an experiment from a config file."""
 
 import pathlib
+import time
 from collections.abc import Sequence
 
 from jaxlip.cli.options import Parser, with_config
 from jaxlip.config import Experiment, differences
+from jaxlip.data.batches import Corpus
 from jaxlip.engine.checkpoint import Checkpoints
 from jaxlip.engine.loop import FREE_ON_RESUME, Trainer
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
+from jaxlip.preflight.run import preflight, stop_if_failed
 from jaxlip.report.saved import load_saved
 
 
@@ -19,14 +22,16 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="folder of all runs")
+    parser.add_argument("--no-preflight", action="store_true", help="do not look for what would make the run worthless")
     options, experiment = with_config(parser, arguments)
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite exclude each other.")
-    fit(experiment, options.runs, resume=options.resume, overwrite=options.overwrite)
+    checked = not options.no_preflight
+    fit(experiment, options.runs, resume=options.resume, overwrite=options.overwrite, checked=checked)
 
 
-def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: bool) -> None:
-    """Trains to the end and says how to look at the result."""
+def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: bool, checked: bool = False) -> None:
+    """Trains to the end and says how to look at the result; if `checked`, a new run only begins after preflight."""
     folder = RunFolder(runs / experiment.name)
     resume = resume and _can_resume(folder, experiment)
     if not resume:
@@ -38,6 +43,8 @@ def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: 
     print(f"examples: {corpus.counts['examples']}   fingerprint {corpus.fingerprint}", flush=True)
     for note in corpus.notes:
         print(f"note: {note}", flush=True)
+    if checked and not resume:
+        look_before(experiment, corpus)
     if not resume:
         # Only now: a mistake found while reading must not cost the run that is to be replaced.
         folder.create(overwrite=overwrite)
@@ -53,6 +60,17 @@ def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: 
     trainer.checkpoints.close()
     split = "test" if "test" in corpus.splits else "val"
     print(f"score it with: python evaluate.py --run {folder.path} --split {split}")
+
+
+def look_before(experiment: Experiment, corpus: Corpus) -> None:
+    """Runs preflight and says what it has against the run. Raises PreflightFailed."""
+    began, checks = time.perf_counter(), list(preflight(experiment, corpus))
+    for check in checks:
+        if check.verdict != "pass":
+            print(check.line(), flush=True)
+    fine = sum(check.verdict == "pass" for check in checks)
+    print(f"preflight: {fine} of {len(checks)} checks passed in {time.perf_counter() - began:.0f} s", flush=True)
+    stop_if_failed(checks)
 
 
 def _can_resume(folder: RunFolder, experiment: Experiment) -> bool:
