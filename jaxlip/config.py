@@ -149,6 +149,33 @@ class Curriculum(Component):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Target(Component):
+    """A success criterion: what a score must reach to be worth anything (`minimum`), to be good, to be excellent."""
+
+    metric: str
+    """A score as evaluate.py names it ("accuracy", "greedy/wer"), or "gap/NAME" for training minus validation of a
+    metric, counted as positive where training is better."""
+    minimum: float
+    target: float | None = None
+    stretch: float | None = None
+    lower: bool = False
+    """Whether less is better, as with error rates and gaps."""
+
+    def __post_init__(self):
+        steps = [step for step in (self.minimum, self.target, self.stretch) if step is not None]
+        ordered = sorted(steps, reverse=self.lower)
+        require(steps == ordered, self, "target", "between minimum and stretch (lower=True where less is better)")
+
+    def reached(self, value: float) -> tuple[str, ...]:
+        """Which of minimum, target and stretch a value reaches."""
+        steps = {"minimum": self.minimum, "target": self.target, "stretch": self.stretch}
+        fits = {
+            name: step is not None and (value <= step if self.lower else value >= step) for name, step in steps.items()
+        }
+        return tuple(name for name, fit in fits.items() if fit)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(Component):
     """All that a run is made from."""
 
@@ -161,6 +188,8 @@ class Experiment(Component):
     curriculum: Curriculum = Curriculum()
     init_from: str | None = None
     """Run whose best checkpoint gives the initial parameters (a warm start), by name or path."""
+    targets: tuple[Target, ...] = ()
+    """Success criteria that reports tick, or do not; training does not look at them."""
 
     def __post_init__(self):
         plain = re.fullmatch(r"\w[\w.+-]{0,99}", self.name)
@@ -199,6 +228,9 @@ def leaf_fields(component: object, prefix: str = "") -> Iterator[tuple[str, Any]
         value = getattr(component, field.name)
         if dataclasses.is_dataclass(value):
             yield from leaf_fields(value, f"{prefix}{field.name}.")
+        elif isinstance(value, tuple) and value and all(map(dataclasses.is_dataclass, value)):
+            for number, item in enumerate(value):
+                yield from leaf_fields(item, f"{prefix}{field.name}.{number}.")
         else:
             yield f"{prefix}{field.name}", value
 

@@ -13,7 +13,8 @@ from tiny import changed, get_config
 
 from jaxlip.cli import evaluate, params, train
 from jaxlip.cli.main import guarded
-from jaxlip.config import Experiment, differences, from_json, load_config, override, to_json
+from jaxlip.config import Experiment, Target, differences, from_json, load_config, override, to_json
+from jaxlip.engine.loop import FREE_ON_RESUME
 from jaxlip.errors import UserError
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -174,6 +175,19 @@ def test_experiments_survive_json_and_name_their_differences():
         assert again == experiment and isinstance(again, Experiment)
     other = override(experiment, ["--optim.lr", "0.5", "--train.batch", "7"])
     assert [line.split(":")[0] for line in differences(experiment, other)] == ["optim.lr", "train.batch"]
+
+
+def test_success_criteria_have_an_order_and_can_be_overridden():
+    accuracy = Target(metric="accuracy", minimum=0.25, target=0.3, stretch=0.35)
+    assert accuracy.reached(0.31) == ("minimum", "target") and accuracy.reached(0.2) == ()
+    gap = Target(metric="gap/accuracy", minimum=0.1, stretch=0.05, lower=True)
+    assert gap.reached(0.1) == ("minimum",) and gap.reached(-0.2) == ("minimum", "stretch")
+    with pytest.raises(ValueError, match="lower=True where less is better"):
+        Target(metric="gap/accuracy", minimum=0.1, stretch=0.05)
+    experiment = changed(get_config(), targets=(accuracy, gap))
+    assert from_json(json.loads(json.dumps(to_json(experiment)))) == experiment
+    assert override(experiment, ["--targets.1.minimum", "0.2"]).targets[1].minimum == 0.2
+    assert set(differences(get_config(), experiment, ignore=FREE_ON_RESUME)) == set()
 
 
 def test_a_config_from_a_lost_class_says_so():

@@ -29,6 +29,7 @@ from jaxlip.models.base import Flat
 FREE_ON_RESUME = (
     "name",
     "init_from",
+    "targets",
     "train.patience",
     "train.keep_best",
     "data.root",

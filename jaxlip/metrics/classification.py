@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxlip.metrics.scores import Score, Scores, bootstrap
+from jaxlip.metrics.scores import Score, Scores
 
 
 def confusion_matrix(
@@ -70,14 +70,11 @@ def classification_scores(
         def statistic(weights_N):
             return measure(confusion_matrix(truth_N, guess_N, size, weights_N))
 
-        low, high = bootstrap(statistic, groups_N)
-        value = statistic(np.ones(len(truth_N)))
-        return Score(value=value, low=low, high=high, floor=measure(constant_KK))
+        return Score.of(statistic, groups_N, floor=measure(constant_KK))
 
     def top(k: int) -> Score:
-        low, high = bootstrap(lambda w: float(np.average(rank_N < k, weights=w)), groups_N)
         floor = float(np.isin(truth_N, frequent_K[:k]).mean())
-        return Score(value=float((rank_N < k).mean()), low=low, high=high, floor=floor)
+        return Score.of(lambda w: float(np.average(rank_N < k, weights=w)), groups_N, floor=floor)
 
     confusion_KK = confusion_matrix(truth_N, guess_N, size).astype(int)
     scores = {

@@ -1,12 +1,24 @@
 """Scores as people should read them: with an interval, and beside the score of not looking at the input."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 BOOTSTRAP = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Draws:
+    """A statistic in each of the bootstrap's draws, and the fingerprint of the groups that were drawn from.
+
+    Draws of two runs over the same groups are the same draws: their differences are those of a paired bootstrap.
+    """
+
+    values_R: np.ndarray
+    groups: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,6 +29,17 @@ class Score:
     low: float
     high: float
     floor: float | None = None
+    draws: Draws | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls, statistic: Callable[[np.ndarray], float], groups_N: np.ndarray, *, floor: float | None = None
+    ) -> "Score":
+        """The score of all examples, `statistic(weights_N)` with every weight 1, and of bootstrap draws of groups."""
+        values_R = bootstrap_draws(statistic, groups_N)
+        low, high = interval(values_R)
+        draws = Draws(values_R=values_R, groups=group_fingerprint(groups_N))
+        return cls(value=float(statistic(np.ones(len(groups_N)))), low=low, high=high, floor=floor, draws=draws)
 
     def __str__(self) -> str:
         floor = "" if self.floor is None else f"   floor {self.floor:.4f}"
@@ -37,10 +60,18 @@ class Scores:
 def bootstrap(
     statistic: Callable[[np.ndarray], float], groups_N: np.ndarray, *, seed: int = 0, draws: int = BOOTSTRAP
 ) -> tuple[float, float]:
-    """95 % percentile interval of `statistic(weights_N)`, where a draw takes whole groups with replacement.
+    """95 % percentile interval of `statistic(weights_N)` over `bootstrap_draws`."""
+    return interval(bootstrap_draws(statistic, groups_N, seed=seed, draws=draws))
+
+
+def bootstrap_draws(
+    statistic: Callable[[np.ndarray], float], groups_N: np.ndarray, *, seed: int = 0, draws: int = BOOTSTRAP
+) -> np.ndarray:
+    """`statistic(weights_N)` [R] in draws that take whole groups with replacement.
 
     `groups_N` gives each example's group (its clip): words of one clip are not independent, so that resampling them
-    one by one would make the interval too narrow. `weights_N` says how often each example was drawn.
+    one by one would make the interval too narrow. `weights_N` says how often each example was drawn. The draws depend
+    on the seed and on the sorted names of the groups alone, not on the order of examples.
     """
     _, group_N = np.unique(groups_N, return_inverse=True)
     count = int(group_N.max()) + 1
@@ -49,5 +80,15 @@ def bootstrap(
     for _ in range(draws):
         drawn_G = np.bincount(rng.integers(0, count, count), minlength=count)
         values.append(statistic(drawn_G[group_N]))
-    low, high = np.percentile(values, [2.5, 97.5])
+    return np.array(values, float)
+
+
+def interval(values_R: np.ndarray) -> tuple[float, float]:
+    """The middle 95 %."""
+    low, high = np.percentile(values_R, [2.5, 97.5])
     return float(low), float(high)
+
+
+def group_fingerprint(groups_N: np.ndarray) -> str:
+    """Equal for equal sets of groups."""
+    return hashlib.sha256("\n".join(map(str, np.unique(groups_N))).encode()).hexdigest()[:16]

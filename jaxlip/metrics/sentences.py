@@ -20,7 +20,7 @@ from jaxlip.metrics.edit_distance import (
     pair_distances,
     prefix_rows,
 )
-from jaxlip.metrics.scores import Score, Scores, bootstrap
+from jaxlip.metrics.scores import Score, Scores
 
 # A rate as sums over clips: what is counted [N], and out of how much [N].
 Ratio = tuple[np.ndarray, np.ndarray]
@@ -106,8 +106,7 @@ def _score(ratio: Ratio, floor: Ratio, clips_N: np.ndarray) -> Score:
         # A draw without any of a rare slot's words says nothing of it.
         return float(weights_N @ count_N / out_of) if out_of else value
 
-    low, high = bootstrap(statistic, clips_N)
-    return Score(value=value, low=low, high=high, floor=float(floor[0].sum() / max(floor[1].sum(), 1)))
+    return Score.of(statistic, clips_N, floor=float(floor[0].sum() / max(floor[1].sum(), 1)))
 
 
 def _edit_row(name: str, aligned: list[Alignment]) -> dict:

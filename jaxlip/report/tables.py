@@ -1,7 +1,6 @@
 """Scores and tables as text, JSON and CSV."""
 
 import csv
-import dataclasses
 import pathlib
 from typing import Any
 
@@ -31,7 +30,10 @@ def format_rows(rows: list[dict[str, Any]], limit: int | None = None) -> str:
 def scores_to_json(scores: Scores) -> dict[str, Any]:
     return {
         "count": scores.count,
-        "scores": {name: dataclasses.asdict(score) for name, score in scores.scores.items()},
+        "scores": {
+            name: {"value": score.value, "low": score.low, "high": score.high, "floor": score.floor}
+            for name, score in scores.scores.items()
+        },
         "tables": scores.tables,
     }
 
