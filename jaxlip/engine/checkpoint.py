@@ -18,6 +18,7 @@ from jaxlip.config import Component, Experiment, from_json, to_json
 from jaxlip.engine.control import Control
 from jaxlip.engine.state import TrainState
 from jaxlip.errors import UserError
+from jaxlip.metrics.mergeable import Mean
 
 # What orbax raises on files that are missing, truncated or garbled.
 DAMAGED = (ValueError, OSError, KeyError, TypeError)
@@ -31,8 +32,13 @@ class Position(Component):
     """Epochs that are done."""
     dispatch: int = 0
     """Dispatches done in the epoch after them (not 0 only where a signal stopped the run)."""
-    sums: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    """Metric sums and weights of those dispatches."""
+    sums: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The `Mergeable` metrics of those dispatches."""
+
+    def __post_init__(self):
+        # Checkpoints of version 0.1.0 hold every metric as a bare (sum, weight).
+        typed = {name: Mean(*item) if isinstance(item, tuple) else item for name, item in self.sums.items()}
+        object.__setattr__(self, "sums", typed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

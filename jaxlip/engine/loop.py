@@ -21,7 +21,6 @@ from jaxlip.engine.run import RunFolder
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
 from jaxlip.errors import Interrupted, UserError
-from jaxlip.metrics.mergeable import Mean
 from jaxlip.models.base import Flat
 
 # Fields that may change when a run is resumed: they do not change what a step computes (the data's fingerprint says
@@ -198,7 +197,7 @@ class Trainer:
         row = {
             "step": int(self.state.step),
             "epoch": self.position.epoch,
-            **{f"train/{name}": total / max(weight, 1e-9) for name, (total, weight) in sums.items()},
+            **{f"train/{name}": statistic.result() for name, statistic in sums.items()},
             **{f"val/{name}": value for name, value in val.items()},
         }
         # Logged before it is saved: a row without its checkpoint is dropped on resumption, the reverse would be lost.
@@ -229,22 +228,20 @@ class Trainer:
         )
 
 
-def _add(sums: dict[str, tuple[float, float]], more: dict[str, Mean]) -> dict[str, tuple[float, float]]:
-    zero = (0.0, 0.0)
-    return {
-        name: (sums.get(name, zero)[0] + float(mean.total), sums.get(name, zero)[1] + float(mean.weight))
-        for name, mean in more.items()
-    }
+def _add(sums: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Statistics merged on the host, in double precision."""
+    added = {name: jax.tree.map(float, statistic) for name, statistic in more.items()}
+    return {name: sums[name].merge(added[name]) if name in sums else added[name] for name in added}
 
 
 def run_split(evaluate, state: TrainState, split: Split, feed: Feed, batch: int) -> tuple[list[Any], dict[str, float]]:
     """Outputs of every example, one pytree a bucket with rows in its order; and the metrics' values over all."""
     outputs: list[list[Any]] = [[] for _ in split.buckets]
-    sums: dict[str, tuple[float, float]] = {}
+    sums: dict[str, Any] = {}
     plan = sequential_plan(split, batch=batch)
     for (bucket, rows_B), (data, placed_B) in zip(plan, feed.batches(plan), strict=True):
         out, metrics = jax.device_get(evaluate(state, data, placed_B))
         outputs[bucket].append(jax.tree.map(lambda array, real=rows_B >= 0: array[real], out))
         sums = _add(sums, metrics)
     joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *bucket) for bucket in outputs]
-    return joined, {name: total / max(weight, 1e-9) for name, (total, weight) in sums.items()}
+    return joined, {name: statistic.result() for name, statistic in sums.items()}

@@ -1,7 +1,7 @@
 """One training step, and the dispatch that runs many of them on the device without the host looking in."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from jaxlip.engine.curriculum import group_sums, group_weights, recent_losses
 from jaxlip.engine.mesh import shard_examples
 from jaxlip.engine.optim import apply_updates, moving_average
 from jaxlip.engine.state import TrainState
-from jaxlip.metrics.mergeable import Mean
+from jaxlip.metrics.mergeable import Mean, Mergeable
 from jaxlip.models.base import Model
 from jaxlip.tasks.base import Task
 
@@ -46,7 +46,7 @@ class Program:
     per_epoch: int = 1
     """Steps an epoch."""
 
-    def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mean]]:
+    def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mergeable]]:
         """One optimiser step. All randomness derives from (key, state.step), so that a resumed run repeats it."""
         vary_key, model_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = self.task.vary(batch, self.spec, vary_key)
@@ -87,7 +87,7 @@ class Program:
 
     def dispatch(
         self, state: TrainState, data: Any, rows_KB: Int[Array, "K B"], steps: Int[Array, ""], key: Array
-    ) -> tuple[TrainState, dict[str, Mean]]:
+    ) -> tuple[TrainState, dict[str, Mergeable]]:
         """`steps` of the K batches, one after the other; metrics summed over them.
 
         A loop whose trip count is data, so that the last dispatch of an epoch, which is shorter, needs no trace of its
@@ -99,11 +99,11 @@ class Program:
             state, metrics = self.train_step(state, take(data, rows_KB[k]), key)
             return state, {name: sums[name].merge(metrics[name]) for name in sums}
 
-        zero = jnp.zeros((), jnp.float32)
         _, like = jax.eval_shape(self.train_step, state, take(data, rows_KB[0]), key)
-        return jax.lax.fori_loop(0, steps, body, (state, {name: Mean(zero, zero) for name in like}))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        return jax.lax.fori_loop(0, steps, body, (state, nothing))
 
-    def evaluate(self, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> tuple[Any, dict[str, Mean]]:
+    def evaluate(self, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> tuple[Any, Mapping[str, Mergeable]]:
         """Outputs and metrics of one batch in inference."""
         batch = take(data, rows_B)
         outputs, _ = self.model.apply(state.best_params, state.model_state, batch, None)

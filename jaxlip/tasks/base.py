@@ -1,12 +1,13 @@
 """What the engine knows of a task: how to get data, a model, a loss and scores. It knows none by name."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
 from jaxlip.config import Component
 from jaxlip.data.batches import Corpus, Split
-from jaxlip.metrics.mergeable import Mean
+from jaxlip.metrics.mergeable import Mergeable
 from jaxlip.metrics.scores import Scores
 from jaxlip.models.base import Model
 
@@ -31,7 +32,7 @@ class Task(Protocol):
         """A randomly varied batch; called in training only, inside jit."""
         ...
 
-    def metrics(self, outputs: Any, batch: Any, *, train: bool) -> dict[str, Mean]:
+    def metrics(self, outputs: Any, batch: Any, *, train: bool) -> Mapping[str, Mergeable]:
         """Mergeable metrics; training minimises "loss" (plus "penalty", where there is one); `Train.monitor` names the
         one that selects."""
         ...
