@@ -4,20 +4,32 @@ import collections
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
 from jaxlip.data.batches import FaceBatch, Split, bucket_of
 from jaxlip.data.clips import ClipRef, DamagedClip
-from jaxlip.data.face import Example, FaceClip, FaceData, prepare
-from jaxlip.data.sources import SOURCES
+from jaxlip.data.face import Example, FaceClip
 from jaxlip.data.stream import StreamedSplit
 from jaxlip.errors import UserError
 
 StackLabels = Callable[[list[Any], int], Any]
 """`stack_labels(labels, frames)` makes the target of a bucket of so many frames."""
+
+
+@runtime_checkable
+class ClipData(Protocol):
+    """A data config whose clips, prepared, can be read again one by one (see FaceData)."""
+
+    @property
+    def buckets(self) -> tuple[int, ...]: ...
+
+    @property
+    def resident_gib(self) -> float | None: ...
+
+    def load(self, ref: ClipRef) -> FaceClip | str: ...
 
 
 def cut_landmarks(clip: FaceClip, first: int, length: int, frames: int) -> np.ndarray:
@@ -107,7 +119,7 @@ class Assembler:
     def count(self, split: str) -> int:
         return sum(len(rows) for rows in self.rows[split].values())
 
-    def split(self, split: str, config: FaceData | None = None) -> Split:
+    def split(self, split: str, config: ClipData | None = None) -> Split:
         """The split's arrays; `config` reads clips again where they are streamed."""
         batches, names, origins = [], [], []
         for frames, unordered in sorted(self.rows[split].items()):
@@ -133,14 +145,14 @@ class Assembler:
 class _Reader:
     """Reads the landmarks of rows from their source, exactly as they were first read."""
 
-    def __init__(self, config: FaceData, origins: list[list[tuple[Any, int, int]]]):
+    def __init__(self, config: ClipData, origins: list[list[tuple[Any, int, int]]]):
         self.config, self.origins = config, origins
 
     def __call__(self, bucket: int, row: int, frames: int) -> np.ndarray:
         """f32 [frames, V, 3]. Raises UserError if the clip cannot be read as it could before."""
         ref, first, length = self.origins[bucket][row]
         try:
-            clip = prepare(SOURCES[self.config.source].load(self.config, ref), self.config)
+            clip = self.config.load(ref)
         except DamagedClip as damage:
             clip = str(damage)
         if isinstance(clip, str):
@@ -156,7 +168,7 @@ def assemble(examples: Iterable[Example], buckets: tuple[int, ...], stack_labels
     return assembler.split("")
 
 
-def resident_bytes(config: FaceData) -> float:
+def resident_bytes(config: ClipData) -> float:
     """How many bytes of landmarks may stay in device memory."""
     if config.resident_gib is not None:
         return config.resident_gib * 2**30

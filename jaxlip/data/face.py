@@ -94,6 +94,10 @@ class FaceData(Component):
         """Every clip of the source, or the reason why it cannot be used."""
         return SOURCES[self.source].read(self)
 
+    def load(self, ref: ClipRef) -> "FaceClip | str":
+        """A clip of the source read again and prepared, or the reason why it is left out. Raises DamagedClip."""
+        return prepare(SOURCES[self.source].load(self, ref), self)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FaceClip:

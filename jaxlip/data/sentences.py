@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,19 @@ class SentenceTarget:
         return dataclasses.replace(self, word_BT=jnp.where((index_BT >= 0) & (index_BT <= last), word_BT, -1))
 
 
+@runtime_checkable
+class FrameInput(Protocol):
+    """How the stored landmarks of a frame become `width` numbers, inside jit."""
+
+    @property
+    def width(self) -> int: ...
+
+    def vectors(self, landmarks_BTVC: Any, frames_BT: Any, speech_BT: Any) -> Any: ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SentenceSpec(Component):
-    """What a sentence model is built from, kept with its checkpoint."""
+class CtcSpec(Component):
+    """What is read, by lips or by hands, and from what; kept with the checkpoint of a model that is built from it."""
 
     vocabulary: Vocabulary
     """The tokens that the model writes."""
@@ -56,6 +66,14 @@ class SentenceSpec(Component):
     """Every word that may be said."""
     slots: tuple[tuple[str, tuple[str, ...]], ...]
     """The source's grammar, one word from each slot; empty if it has none."""
+    input: Any
+    """A FrameInput."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentenceSpec(CtcSpec):
+    """What a model of lips is built from."""
+
     topology: Topology
     input: FaceInput
 
@@ -127,17 +145,17 @@ def stack_sentences(labels: list[SentenceLabel], frames: int) -> SentenceTarget:
     )
 
 
-def infeasible(split: Split) -> list[str]:
+def infeasible(split: Split, stride: int = 1) -> list[str]:
     """Names of the examples that have too few frames for their tokens: CTC needs one for each, and one between equals.
 
-    They give neither loss nor gradient.
+    They give neither loss nor gradient. `stride` is how many frames a step of the model's logits stands for.
     """
     names = []
     for bucket, clips in zip(split.buckets, split.names, strict=True):
         tokens = bucket.target.tokens
         equal_BN = (tokens.labels_BN[:, 1:] == tokens.labels_BN[:, :-1]) & tokens.tokens_BN[:, 1:]
         needed_B = tokens.tokens_BN.sum(axis=1) + equal_BN.sum(axis=1)
-        names += [clips[int(row)] for row in np.flatnonzero(bucket.frames_BT.sum(axis=1) < needed_B)]
+        names += [clips[int(row)] for row in np.flatnonzero(-(-bucket.frames_BT.sum(axis=1) // stride) < needed_B)]
     return names
 
 
@@ -171,7 +189,12 @@ def load_sentences(config: FaceData, vocabulary_of: VocabularyOf) -> Corpus:
         stack_sentences,
         functools.partial(_spec, config, vocabulary_of),
     )
-    too_long = {split: names for split, part in corpus.splits.items() if (names := infeasible(part))}
+    return with_infeasible(corpus)
+
+
+def with_infeasible(corpus: Corpus, stride: int = 1) -> Corpus:
+    """The corpus with counts and notes of the examples that have too few frames for their tokens."""
+    too_long = {split: names for split, part in corpus.splits.items() if (names := infeasible(part, stride))}
     notes = tuple(
         f"{len(names)} of {len(corpus.splits[split])} {split} sentences ({', '.join(names[:3])}"
         f"{', ...' if len(names) > 3 else ''}) have more tokens than frames can tell apart: no loss, no gradient"

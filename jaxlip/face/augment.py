@@ -46,6 +46,20 @@ class Augment(Component):
 
 
 @runtime_checkable
+class TimeWarp(Protocol):
+    """How time is varied; see Augment."""
+
+    @property
+    def warp(self) -> float: ...
+
+    @property
+    def move(self) -> float: ...
+
+    @property
+    def mask(self) -> float: ...
+
+
+@runtime_checkable
 class Timed(Protocol):
     """A target with a frame axis, which must follow where time is warped."""
 
@@ -74,7 +88,7 @@ def similarity(landmarks_BTVC: Array, config: Augment, key: Array) -> Array:
     return turned_BTVC + shift_BC[:, None, None]
 
 
-def warped_times(frames: int, batch: int, config: Augment, key: Array) -> Array:
+def warped_times(frames: int, batch: int, config: TimeWarp, key: Array) -> Array:
     """Source time of every frame [B, T], in frames: a smooth monotone warp about the middle, and a shift."""
     keys = jax.random.split(key, 3)
     # A random slope at three points of the clip, linear in between; the middle frame stays but for the shift.
@@ -88,7 +102,7 @@ def warped_times(frames: int, batch: int, config: Augment, key: Array) -> Array:
     return time_BT - time_BT[:, middle : middle + 1] + middle + shift_B[:, None]
 
 
-def frozen_times(time_BT: Array, config: Augment, key: Array) -> Array:
+def frozen_times(time_BT: Array, config: TimeWarp, key: Array) -> Array:
     """Source times with one run of frames frozen at the time where the run begins."""
     keys = jax.random.split(key, 2)
     batch, frames = time_BT.shape

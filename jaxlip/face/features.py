@@ -307,6 +307,20 @@ class FaceInput(Component):
         chosen = FEATURE_SETS[self.features]
         return len(chosen.node_slots), len(chosen.frame_slots)
 
+    @property
+    def width(self) -> int:
+        """Numbers of `vectors` a frame."""
+        node, frame = self.sizes
+        return self.nodes * node + frame
+
+    def vectors(self, landmarks_BTVC, frames_BT, speech_BT) -> Float[Array, "B T D"]:
+        """Every feature of every node of a frame side by side, for models that know of no graph."""
+        features = self(landmarks_BTVC, frames_BT, speech_BT)
+        return jnp.concatenate(
+            [features.node_BTVD.reshape(*frames_BT.shape, -1), features.frame_BTD],
+            axis=-1,
+        )
+
     def __call__(self, landmarks_BTVC, frames_BT, speech_BT) -> Features:
         compute = FEATURE_SETS[self.features].compute
         raw = compute(landmarks_BTVC, frames_BT, speech_BT, ids=self.ids, nodes=self.nodes)

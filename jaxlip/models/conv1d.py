@@ -8,22 +8,50 @@ from jaxtyping import Array, Bool, Float
 from jaxlip.models.norm import dropout, dropout_seed
 
 
+def strided(values_BT, stride: int):
+    """Every `stride`-th frame: where the centres of a strided convolution are. Of n real frames, the first ceil(n /
+    stride) steps are real."""
+    return values_BT[:, ::stride]
+
+
+class Conv(nnx.Module):
+    """Convolution over time, odd kernel, centred, zero-padded; of T frames ceil(T / stride) steps."""
+
+    def __init__(self, fan_in: int, out: int, kernel: int, *, stride: int = 1, bias: bool, rngs: nnx.Rngs):
+        bound = (fan_in * kernel) ** -0.5
+        init = jax.random.uniform(rngs.params(), (kernel, fan_in, out), minval=-bound, maxval=bound)
+        self.weight = nnx.Param(init)
+        self.bias = nnx.Param(jnp.zeros(out)) if bias else None
+        self.stride = stride
+
+    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B Ts Dout"]:
+        weight_KDH = self.weight[...]
+        reach = len(weight_KDH) // 2
+        out_BTH = jax.lax.conv_general_dilated(
+            x_BTD, weight_KDH, (self.stride,), [(reach, reach)], dimension_numbers=("NWC", "WIO", "NWC")
+        )
+        return out_BTH if self.bias is None else out_BTH + self.bias[...][None, None]
+
+
 class DepthwiseConv(nnx.Module):
-    """Every channel convolved with its own odd kernel, centred, zero-padded.
+    """Every channel convolved with its own odd kernel, centred, zero-padded; of T frames ceil(T / stride) steps.
 
     Written as a sum of shifted products: XLA fuses it into one loop, where its grouped convolution on CPU is naive.
     """
 
-    def __init__(self, channels: int, kernel: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, kernel: int, *, stride: int = 1, rngs: nnx.Rngs):
         bound = kernel**-0.5
         init = jax.random.uniform(rngs.params(), (kernel, channels), minval=-bound, maxval=bound)
         self.weight = nnx.Param(init)
+        self.stride = stride
 
-    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B Ts D"]:
         weight_KD = self.weight[...]
         reach, frames = len(weight_KD) // 2, x_BTD.shape[1]
         padded_BTD = jnp.pad(x_BTD, ((0, 0), (reach, reach), (0, 0)))
-        terms = [padded_BTD[:, k : k + frames] * weight_KD[k][None, None] for k in range(len(weight_KD))]
+        terms = [
+            strided(padded_BTD[:, k : k + frames], self.stride) * weight_KD[k][None, None] for k in range(len(weight_KD))
+        ]
         return sum(terms[1:], terms[0])
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.config import Component, require
 from jaxlip.data.batches import FaceBatch
-from jaxlip.data.sentences import SentenceSpec
+from jaxlip.data.sentences import CtcSpec
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.conv1d import ConvBlock
 from jaxlip.models.heads import SentenceHeads, SentenceLogits
@@ -42,18 +42,17 @@ class ConvCtc(Component):
         for field in ("dropout", "input_dropout"):
             require(0 <= getattr(self, field) < 1, self, field, "in [0, 1)")
 
-    def build(self, spec: SentenceSpec) -> Model:
+    def build(self, spec: CtcSpec) -> Model:
         return from_nnx(lambda rngs: ConvCtcModule(self, spec, rngs=rngs))
 
 
 class ConvCtcModule(nnx.Module):
-    def __init__(self, config: ConvCtc, spec: SentenceSpec, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConvCtc, spec: CtcSpec, *, rngs: nnx.Rngs):
         width, rate = config.width, config.dropout
-        node, frame = spec.input.sizes
         self.input = spec.input
         self.config = config
-        self.frame_norm = FrameNorm(spec.input.nodes * node + frame)
-        self.stem = nnx.Linear(spec.input.nodes * node + frame, width, rngs=rngs)
+        self.frame_norm = FrameNorm(spec.input.width)
+        self.stem = nnx.Linear(spec.input.width, width, rngs=rngs)
         self.blocks = nnx.List([ConvBlock(width, config.kernel, rate, site=i, rngs=rngs) for i in range(config.blocks)])
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.lstm = BiLstm(width, config.hidden, config.lstm_layers, rate, site=100, rngs=rngs)
@@ -73,14 +72,13 @@ class ConvCtcModule(nnx.Module):
     def frame_vectors(
         self, batch: FaceBatch, frames_BT: Bool[Array, "B T"], key: Array | None
     ) -> Float[Array, "B T D"]:
-        """Every feature of every node of a frame side by side, each in units of its own spread.
+        """Every feature of a frame in units of its own spread.
 
         A lip point moves by a small part of what lies between two points: in units common to all nodes, motion would
         drown in the shape of the face.
         """
-        features = self.input(batch.landmarks_BTVC, frames_BT, batch.speech_BT)
-        node_BTD = features.node_BTVD.reshape(*frames_BT.shape, -1)
-        x_BTD = self.frame_norm(jnp.concatenate([node_BTD, features.frame_BTD], axis=-1), frames_BT, key)
+        x_BTD = self.input.vectors(batch.landmarks_BTVC, frames_BT, batch.speech_BT)
+        x_BTD = self.frame_norm(x_BTD, frames_BT, key)
         if key is not None:
             x_BTD = dropout(x_BTD, dropout_seed(key, 300), self.config.input_dropout)
         return x_BTD

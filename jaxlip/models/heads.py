@@ -31,12 +31,23 @@ class Classifier(nnx.Module):
 
 
 class SentenceLogits(NamedTuple):
-    """What a sentence model says of every frame: logits of the tokens that are read, of whole words (a second CTC), and
-    of the word that is being spoken (no blank is meant; for pooling over a word's frames)."""
+    """What a sentence model says of every step: logits of the tokens that are read, of whole words (a second CTC), and
+    of the word that is being spoken (no blank is meant; for pooling over a word's frames); None for what a model does
+    not say.
+
+    `early_BTK` are logits of the tokens from before the recurrent layers, an auxiliary CTC. Steps are the batch's frames
+    unless there are fewer: then `steps_BT` says which of them are real.
+    """
 
     tokens_BTK: Float[Array, "B T K"]
-    words_BTK: Float[Array, "B T Kw"]
-    spoken_BTK: Float[Array, "B T Kw"]
+    words_BTK: Float[Array, "B T Kw"] | None = None
+    spoken_BTK: Float[Array, "B T Kw"] | None = None
+    early_BTK: Float[Array, "B T K"] | None = None
+    steps_BT: Bool[Array, "B T"] | None = None
+
+    def real(self, frames_BT: Bool[Array, "B Tf"]) -> Bool[Array, "B T"]:
+        """Which steps are real, where these frames are."""
+        return frames_BT if self.steps_BT is None else self.steps_BT
 
 
 class SentenceHeads(nnx.Module):

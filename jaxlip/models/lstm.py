@@ -108,6 +108,44 @@ class BiLstmLayer(nnx.Module):
         return jnp.where(frames_BT[..., None], jnp.swapaxes(both_TBH, 0, 1), 0)
 
 
+class LstmLayer(nnx.Module):
+    """One forward layer, which can go on where it stopped. Two bias vectors, as in PyTorch."""
+
+    def __init__(self, fan_in: int, hidden: int, *, rngs: nnx.Rngs):
+        keys = jax.random.split(rngs.params(), 2)
+        glorot, orthogonal = nnx.initializers.glorot_uniform(), nnx.initializers.orthogonal()
+        self.input_weight = nnx.Param(glorot(keys[0], (fan_in, 4 * hidden)))
+        blocks = [orthogonal(key, (hidden, hidden)) for key in jax.random.split(keys[1], 4)]
+        self.recurrent_weight = nnx.Param(jnp.concatenate(blocks, axis=1))
+        # A forget gate that starts open (Jozefowicz et al., ICML 2015).
+        self.input_bias = nnx.Param(jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0))
+        self.recurrent_bias = nnx.Param(jnp.zeros(4 * hidden))
+
+    def _projected(self, x_BTD):
+        bias_X = self.input_bias[...] + self.recurrent_bias[...]
+        return x_BTD @ self.input_weight[...] + bias_X[None, None]
+
+    def __call__(self, x_BTD: Float[Array, "B T D"], frames_BT: Bool[Array, "B T"]) -> Float[Array, "B T H"]:
+        """The state of every frame; zero where the frame is not real."""
+        pre_TGBX = jnp.swapaxes(self._projected(x_BTD), 0, 1)[:, None]
+        h_TGBH = lstm_scan(pre_TGBX, frames_BT.T[:, None], self.recurrent_weight[...][None])
+        return jnp.where(frames_BT[..., None], jnp.swapaxes(h_TGBH[:, 0], 0, 1), 0)
+
+    def resume(
+        self, x_BTD: Float[Array, "B T D"], carry: tuple[Float[Array, "B H"], Float[Array, "B H"]]
+    ) -> tuple[Float[Array, "B T H"], tuple[Float[Array, "B H"], Float[Array, "B H"]]]:
+        """The states of frames that follow on those that left `carry` (state and cell), all real; and the carry then."""
+        weight_GHX, all_GB = self.recurrent_weight[...][None], jnp.ones((1, len(x_BTD)), bool)
+
+        def step(carry, pre_BX):
+            h_GBH, c_GBH, _ = _step(*carry, pre_BX[None], all_GB, weight_GHX)
+            return (h_GBH, c_GBH), h_GBH[0]
+
+        first = (carry[0][None], carry[1][None])
+        (h_GBH, c_GBH), h_TBH = jax.lax.scan(step, first, jnp.swapaxes(self._projected(x_BTD), 0, 1))
+        return jnp.swapaxes(h_TBH, 0, 1), (h_GBH[0], c_GBH[0])
+
+
 class BiLstm(nnx.Module):
     """Stacked bidirectional layers with dropout between them."""
 

@@ -134,6 +134,33 @@ class NormReluDropout(nnx.Module):
         return out_VFH
 
 
+class BatchNorm(nnx.Module):
+    """Batch normalisation [B, T, D] over real steps, with running moments as in NormReluDropout, and nothing behind it.
+
+    What it gives for a step that is not real means nothing.
+    """
+
+    def __init__(self, features: int):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+
+    def __call__(
+        self, x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"], key: Array | None
+    ) -> Float[Array, "B T D"]:
+        if key is None:
+            mean_D, var_D = self.mean[...], self.var[...]
+        else:
+            mean_D, var_D, n = _moments(x_BTD.reshape(1, real_BT.size, -1), real_BT.reshape(-1))
+            # A batch of padding alone says nothing about the data.
+            rate = jnp.where(real_BT.any(), MOMENTUM, 0)
+            unbiased_D = jax.lax.stop_gradient(var_D) * (n / jnp.maximum(n - 1, 1))
+            self.mean[...] = (1 - rate) * self.mean[...] + rate * jax.lax.stop_gradient(mean_D)
+            self.var[...] = (1 - rate) * self.var[...] + rate * unbiased_D
+        return _activate(x_BTD, mean_D, jax.lax.rsqrt(var_D + EPSILON), self.scale[...], self.bias[...])
+
+
 class FrameNorm(nnx.Module):
     """Every feature of a frame in units of its own spread over real frames; nothing is learned.
 

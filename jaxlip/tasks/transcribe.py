@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlip.config import Component, require
-from jaxlip.data.sentences import SentenceSpec, stack_tokens
+from jaxlip.data.sentences import CtcSpec, stack_tokens
 from jaxlip.data.vocab import Vocabulary
 from jaxlip.decode import automaton, ngram
 from jaxlip.decode.beam import Hypothesis, beam_search
@@ -65,7 +65,7 @@ class Decoding(Component):
         return None
 
 
-def decoders(spec: SentenceSpec) -> tuple[str, ...]:
+def decoders(spec: CtcSpec) -> tuple[str, ...]:
     """Names of `readers` for one transcript to be shown: the lexicon first where there is one, else the beam."""
     words = spec.vocabulary.unit == "words"
     return (*(() if words else ("lexicon",)), "beam", *(("grammar",) if spec.slots else ()), "greedy")
@@ -75,13 +75,14 @@ Reader = Callable[[SentenceLogits, np.ndarray], list[tuple[int, ...]]]
 """Token ids of a batch from its logits and frames [B, T]; none for a clip of which no legal text was found."""
 
 
-def readers(spec: SentenceSpec, decoding: Decoding, transcripts: Sequence[str]) -> dict[str, Reader]:
+def readers(spec: CtcSpec, decoding: Decoding, transcripts: Sequence[str], *, words: bool = True) -> dict[str, Reader]:
     """Decoders by name, from the plainest to the one that knows most.
 
     "greedy" takes the best path, "words" that of the word CTC (where the tokens are not words themselves); "beam"
     searches all texts, "lexicon" those made of known words, "grammar" those of the source's grammar (where it has one).
-    A language model, where one is asked for, helps beam and lexicon.
+    A language model, where one is asked for, helps beam and lexicon. `words`: whether the model has a word CTC.
     """
+    decoding = decoding if words else dataclasses.replace(decoding, words=0.0)
     model = decoding.language_model(transcripts, spec.words)
     fuse = TokenLm if spec.vocabulary.unit == "words" else WordLm
     fused: list[Scorer] = (
@@ -93,20 +94,20 @@ def readers(spec: SentenceSpec, decoding: Decoding, transcripts: Sequence[str]) 
     if spec.slots:
         searches["grammar"] = [automaton.slots(spec.slots, spec.vocabulary)]
     by_name: dict[str, Reader] = {"greedy": lambda logits, frames_BT: greedy(np.asarray(logits.tokens_BTK), frames_BT)}
-    if spec.vocabulary.unit != "words":
+    if words and spec.vocabulary.unit != "words":
         by_name["words"] = lambda logits, frames_BT: _read_words(spec, logits, frames_BT)
     for name, scorers in searches.items():
         by_name[name] = functools.partial(_search, spec, decoding, Sum(scorers) if scorers else None)
     return by_name
 
 
-def _read_words(spec: SentenceSpec, logits: SentenceLogits, frames_BT: np.ndarray) -> list[tuple[int, ...]]:
+def _read_words(spec: CtcSpec, logits: SentenceLogits, frames_BT: np.ndarray) -> list[tuple[int, ...]]:
     read = greedy(np.asarray(logits.words_BTK), frames_BT)
     return [spec.vocabulary.encode(spec.words.decode(ids)) for ids in read]
 
 
 def _search(
-    spec: SentenceSpec, decoding: Decoding, scorer: Scorer | None, logits: SentenceLogits, frames_BT: np.ndarray
+    spec: CtcSpec, decoding: Decoding, scorer: Scorer | None, logits: SentenceLogits, frames_BT: np.ndarray
 ) -> list[tuple[int, ...]]:
     log_p_BTK = np.asarray(jax.nn.log_softmax(jnp.asarray(logits.tokens_BTK, jnp.float32), axis=-1))
     options = {"width": decoding.width, "top_k": decoding.top_k, "nbest": decoding.nbest}
@@ -117,7 +118,7 @@ def _search(
 
 
 def rank_by_words(
-    spec: SentenceSpec, weight: float, nbest: list[list[Hypothesis]], words_BTK: np.ndarray, frames_BT: np.ndarray
+    spec: CtcSpec, weight: float, nbest: list[list[Hypothesis]], words_BTK: np.ndarray, frames_BT: np.ndarray
 ) -> list[list[Hypothesis]]:
     """The n-best lists in a new order, the log-probability of the word CTC added with its weight.
 
@@ -159,18 +160,26 @@ def transcribe(reader: Reader, outputs: list[SentenceLogits], frames: list[np.nd
     for logits, frames_BT in zip(outputs, frames, strict=True):
         for start in range(0, len(frames_BT), CHUNK):
             rows = slice(start, start + CHUNK)
-            part = SentenceLogits(*(array[rows] for array in logits))
+            part = jax.tree.map(lambda array, rows=rows: array[rows], logits)
             read += reader(part, frames_BT[rows])
     return read
 
 
 def timings(
-    read: list[tuple[int, ...]], outputs: list[SentenceLogits], frames: list[np.ndarray], vocabulary: Vocabulary
+    read: list[tuple[int, ...]],
+    outputs: list[SentenceLogits],
+    frames: list[np.ndarray],
+    vocabulary: Vocabulary,
+    *,
+    stride: int = 1,
 ) -> list[list[TimedWord]]:
-    """When each word of a transcript was said, in frames, by forced alignment; rows as `transcribe` gives them."""
+    """When each word of a transcript was said, in frames, by forced alignment; rows as `transcribe` gives them.
+
+    `stride` is how many frames a step of the logits stands for.
+    """
     timed, start = [], 0
     for logits, frames_BT in zip(outputs, frames, strict=True):
         part = read[start : start + len(frames_BT)]
-        timed += word_times(np.asarray(logits.tokens_BTK), frames_BT, part, vocabulary, fps=1.0)
+        timed += word_times(np.asarray(logits.tokens_BTK), frames_BT, part, vocabulary, fps=1 / stride)
         start += len(frames_BT)
     return timed

@@ -1,0 +1,245 @@
+"""Reading by connectionist temporal classification, whoever speaks: losses, metrics, and scores by every decoder.
+
+What a clip is and how it is varied is for the tasks that are made of this one: lips (`sentence.py`), hands (`sign.py`).
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxlip.config import Component, require
+from jaxlip.data.batches import FaceBatch, Split
+from jaxlip.data.sentences import CtcSpec, SentenceTarget, Tokens, infeasible
+from jaxlip.decode.times import TimedWord
+from jaxlip.losses.cross_entropy import cross_entropy
+from jaxlip.losses.ctc import ctc_loss, feasible
+from jaxlip.losses.distillation import divergence
+from jaxlip.metrics.edit_distance import greedy_tokens, masked_edit_distance
+from jaxlip.metrics.mergeable import Mean
+from jaxlip.metrics.scores import Scores
+from jaxlip.metrics.sentences import best_constant, emission_statistics, sentence_scores
+from jaxlip.models.base import Model
+from jaxlip.models.heads import SentenceLogits
+from jaxlip.tasks.base import GroupedLoss
+from jaxlip.tasks.transcribe import Decoding, readers, timings, transcribe
+
+LENGTHS = (2, 4, 6, 8, 12, 16)
+"""Words at the most in each group of sentences, but the last, for a curriculum."""
+COLLAPSED = 0.99
+"""Part of the frames that are blank above which a model has learned nothing but the blank."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ctc(Component):
+    """CTC over tokens, with a word CTC and the classification of gold word spans as helpers in training."""
+
+    model: Component
+    """The network: a component with `build(spec)`, whose model gives SentenceLogits."""
+    word_ctc: float = 0.3
+    """Weight of the CTC over whole words."""
+    spans: float = 0.5
+    """Weight of classifying each word from the frames in which it is spoken."""
+    early_ctc: float = 0.0
+    """Weight of the CTC on what the model says before its recurrent layers; needs a model with such a head."""
+    agree: float = 0.0
+    """Weight of self-distillation: that early head learns from the last one (KL divergence, real frames only)."""
+    decode: Decoding = Decoding()
+    """How frames become text in evaluation."""
+
+    def __post_init__(self):
+        for field in ("word_ctc", "spans", "early_ctc", "agree"):
+            require(getattr(self, field) >= 0, self, field, "0 or more")
+
+    def build(self, spec: CtcSpec) -> Model:
+        return self.model.build(spec)  # type: ignore[attr-defined]
+
+    def metrics(self, outputs: SentenceLogits, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
+        """Losses in nats a token (CTC), a word (word CTC) and a span; each clip counts alike.
+
+        `token_error` is the greedy reading's; "blank" the part of frames read as blank.
+        """
+        target: SentenceTarget = batch.target
+        loss_B, fits_B, means = self._losses(outputs, batch)
+        steps_BT = outputs.real(batch.frames_BT & batch.examples_B[:, None])
+        greedy_BT, emitted_BT = greedy_tokens(outputs.tokens_BTK, steps_BT)
+        edits_B = masked_edit_distance(greedy_BT, emitted_BT, target.tokens.labels_BN, target.tokens.tokens_BN)
+        said_B = target.tokens.tokens_BN.sum(axis=1)
+        blank_BT = outputs.tokens_BTK.argmax(axis=-1) == 0
+        return {
+            "loss": Mean.of(loss_B, fits_B),
+            **means,
+            "token_error": Mean(_sum(edits_B, batch.examples_B), _sum(said_B, batch.examples_B)),
+            "blank": Mean(jnp.sum(blank_BT & steps_BT).astype(jnp.float32), jnp.sum(steps_BT).astype(jnp.float32)),
+            "infeasible": Mean.of(~fits_B, batch.examples_B),
+        }
+
+    def _losses(self, outputs: SentenceLogits, batch: FaceBatch) -> tuple[Array, Array, dict[str, Mean]]:
+        """The loss of every clip, which clips have a target that fits their frames, and the parts of the loss."""
+        target: SentenceTarget = batch.target
+        frames_BT = batch.frames_BT & batch.examples_B[:, None]
+        steps_BT = outputs.real(frames_BT)
+        fits_B = batch.examples_B & feasible(steps_BT, target.tokens.labels_BN, target.tokens.tokens_BN)
+        loss_B = ctc_per_token(outputs.tokens_BTK, steps_BT, target.tokens)
+        means = {"ctc": Mean.of(loss_B, fits_B)}
+        helpers = {
+            "word_ctc": (self.word_ctc, outputs.words_BTK, target.words),
+            "early_ctc": (self.early_ctc, outputs.early_BTK, target.tokens),
+        }
+        for name, (weight, logits_BTK, tokens) in helpers.items():
+            if weight and logits_BTK is not None:
+                helper_B = ctc_per_token(logits_BTK, steps_BT, tokens)
+                loss_B = loss_B + weight * helper_B
+                means[name] = Mean.of(helper_B, fits_B)
+        if self.spans and outputs.spoken_BTK is not None:
+            span_B, means["span_accuracy"] = span_classification(outputs.spoken_BTK, frames_BT, target)
+            loss_B = loss_B + self.spans * span_B
+        if self.agree and outputs.early_BTK is not None:
+            agree_B = divergence(jax.lax.stop_gradient(outputs.tokens_BTK), outputs.early_BTK, steps_BT)
+            loss_B = loss_B + self.agree * agree_B
+            means["agree"] = Mean.of(agree_B, fits_B)
+        return loss_B, fits_B, means
+
+    def groups(self, spec: CtcSpec) -> tuple[str, ...]:
+        del spec
+        return tuple(f"up to {most} words" for most in LENGTHS) + ("longer",)
+
+    def grouped_loss(self, outputs: SentenceLogits, batch: FaceBatch, spec: CtcSpec) -> GroupedLoss:
+        """By the number of words that are said."""
+        del spec
+        loss_B, fits_B, _ = self._losses(outputs, batch)
+        group_B = jnp.searchsorted(jnp.array(LENGTHS), batch.target.words.tokens_BN.sum(axis=1))
+        return GroupedLoss(loss_B, group_B, fits_B.astype(loss_B.dtype))
+
+    def soft_targets(self, outputs: SentenceLogits, batch: FaceBatch) -> tuple[Array, Array]:
+        """Logits [B, T, K] that another model may learn to give, and which steps are real."""
+        return outputs.tokens_BTK, outputs.real(batch.frames_BT & batch.examples_B[:, None])
+
+    def score(self, outputs: list[SentenceLogits], split: Split, train: Split, spec: CtcSpec) -> Scores:
+        """The scores of every decoder, "greedy/wer" and so on, and tables of edits, slots, words and transcripts."""
+        known, said = references(train, spec), references(split, spec)
+        clips = [name for names in split.names for name in names]
+        constant = best_constant(known)
+        frames = [np.asarray(part.real(bucket.frames_BT)) for part, bucket in zip(outputs, split.buckets, strict=True)]
+        decoders = readers(spec, self.decode, known, words=outputs[0].words_BTK is not None)
+        read = {name: transcribe(reader, outputs, frames) for name, reader in decoders.items()}
+        texts = {name: [spec.vocabulary.decode(ids) for ids in rows] for name, rows in read.items()}
+        by_reader = {
+            name: sentence_scores(said, text, clips, constant, slots=spec.slots) for name, text in texts.items()
+        }
+        emissions = emission_statistics([np.asarray(bucket.tokens_BTK) for bucket in outputs], frames)
+        rows = [
+            {"clip": clip, "said": reference, **{name: text[n] for name, text in texts.items()}}
+            for n, (clip, reference) in enumerate(zip(clips, said, strict=True))
+        ]
+        stride = round(split.buckets[0].frames_BT.shape[1] / outputs[0].tokens_BTK.shape[1])
+        return Scores(
+            count=len(said),
+            scores={f"{name}/{key}": s for name, part in by_reader.items() for key, s in part.scores.items()},
+            tables={
+                **_side_by_side(by_reader),
+                "emissions": [{**dataclasses.asdict(emissions), "infeasible_targets": len(infeasible(split, stride))}],
+                "transcripts": rows,
+                "timings": _timing_rows(clips, timings(read["beam"], outputs, frames, spec.vocabulary, stride=stride)),
+            },
+        )
+
+    def advice(self, val: dict[str, float]) -> str | None:
+        if val["blank"] <= COLLAPSED:
+            return None
+        return (
+            f"CTC has collapsed: more than {COLLAPSED:.0%} of the validation frames are read as blank. Give it more "
+            f"epochs or a higher optim.lr, less dropout, {self.remedies}."
+        )
+
+    @property
+    def remedies(self) -> str:
+        """What else helps against a collapse."""
+        return "or an auxiliary CTC, --task.early_ctc 0.5"
+
+    def perfect(self, split: Split, spec: CtcSpec) -> list[SentenceLogits]:
+        """Logits that spell every transcript that fits its frames."""
+        sizes = (len(spec.vocabulary), len(spec.words))
+        perfect = []
+        for bucket in split.buckets:
+            tokens_BTK = spelled(bucket.target.tokens, bucket.frames_BT, sizes[0])
+            words_BTK = spelled(bucket.target.words, bucket.frames_BT, sizes[1])
+            perfect.append(SentenceLogits(*map(jnp.asarray, (tokens_BTK, words_BTK, 0 * words_BTK))))
+        return perfect
+
+
+def references(split: Split, spec: CtcSpec) -> list[str]:
+    """What is said in every example of a split, in its order."""
+    return [
+        spec.words.decode(labels_N[real_N])
+        for bucket in split.buckets
+        for labels_N, real_N in zip(bucket.target.words.labels_BN, bucket.target.words.tokens_BN, strict=True)
+    ]
+
+
+def spelled(tokens: Tokens, frames_BT: np.ndarray, classes: int) -> np.ndarray:
+    """Logits [B, T, K] of a path that reads as the tokens: one real frame each, a blank between equals, then blanks."""
+    shape = (*frames_BT.shape, classes)
+    logits_BTK = np.zeros(shape, np.float32)
+    rows = zip(tokens.labels_BN, tokens.tokens_BN, frames_BT, strict=True)
+    for b, (labels_N, real_N, frames_T) in enumerate(rows):
+        path: list[int] = []
+        for label in labels_N[real_N]:
+            path += [0, label] if path and path[-1] == label else [label]
+        places = np.flatnonzero(frames_T)
+        path = (path + [0] * len(places))[: len(places)]
+        logits_BTK[b, places, path] = 20.0
+    return logits_BTK
+
+
+def _side_by_side(by_reader: dict[str, Scores]) -> dict[str, list[dict]]:
+    """Tables of the same name one below the other, each row with the decoder that it is of; equal rows once."""
+    tables: dict[str, dict[tuple, dict]] = {}
+    for reader, scores in by_reader.items():
+        for name, rows in scores.tables.items():
+            table = tables.setdefault(name, {})
+            for row in rows:
+                table.setdefault(tuple(row.items()), {"decoder": reader, **row})
+    return {name: list(table.values()) for name, table in tables.items()}
+
+
+def _timing_rows(clips: list[str], timed: list[list[TimedWord]]) -> list[dict]:
+    return [
+        {"clip": clip, "word": w.text, "first_frame": w.start, "end_frame": w.end, "confidence": w.confidence}
+        for clip, words in zip(clips, timed, strict=True)
+        for w in words
+    ]
+
+
+def _sum(values_B: Array, mask_B: Array) -> Array:
+    return jnp.sum(jnp.where(mask_B, values_B, 0)).astype(jnp.float32)
+
+
+def ctc_per_token(
+    logits_BTK: Float[Array, "B T K"], frames_BT: Bool[Array, "B T"], tokens: Tokens
+) -> Float[Array, " B"]:
+    """CTC loss in nats for each token of the target."""
+    loss_B = ctc_loss(logits_BTK, frames_BT, tokens.labels_BN, tokens.tokens_BN)
+    return loss_B / jnp.maximum(tokens.tokens_BN.sum(axis=1), 1)
+
+
+def span_classification(
+    logits_BTK: Float[Array, "B T K"], frames_BT: Bool[Array, "B T"], target: SentenceTarget
+) -> tuple[Float[Array, " B"], Mean]:
+    """Cross entropy [B] and accuracy of each word, from the mean of its frames' logits; the mean over a clip's words.
+
+    Words of which no frame is left are not counted.
+    """
+    places_N = jnp.arange(target.words.labels_BN.shape[1])
+    inside_BTN = (target.word_BT[..., None] == places_N[None, None]) & frames_BT[..., None]
+    count_BN = inside_BTN.sum(axis=1)
+    pooled_BNK = jnp.einsum("btn,btk->bnk", inside_BTN.astype(logits_BTK.dtype), logits_BTK)
+    pooled_BNK = pooled_BNK / jnp.maximum(count_BN, 1)[..., None]
+    seen_BN = target.words.tokens_BN & (count_BN > 0)
+    loss_BN = jax.vmap(functools.partial(cross_entropy, smoothing=0.1))(pooled_BNK, target.words.labels_BN)
+    loss_B = jnp.sum(jnp.where(seen_BN, loss_BN, 0), axis=1) / jnp.maximum(seen_BN.sum(axis=1), 1)
+    hit_BN = pooled_BNK.argmax(axis=-1) == target.words.labels_BN
+    return loss_B, Mean.of(hit_BN.reshape(-1), seen_BN.reshape(-1))
