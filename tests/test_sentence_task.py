@@ -53,7 +53,7 @@ def random_parameters(model):
 def real_logits(model, params, state, batch):
     """Logits [B, T, K] with zeros in frames that are not real."""
     logits = model.apply(params, state, batch, None)[0]
-    return [np.asarray(jnp.where(batch.frames_BT[..., None], part, 0)) for part in logits]
+    return [np.asarray(jnp.where(batch.frames_BT[..., None], part, 0)) for part in jax.tree.leaves(logits)]
 
 
 @pytest.mark.parametrize("model", [CONV, GRAPH], ids=["conv", "graph"])

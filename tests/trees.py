@@ -9,6 +9,9 @@ import numpy as np
 
 from jaxlip.data.clips import Clip
 from jaxlip.data.face import FaceData
+from jaxlip.data.signs import SignData
+from jaxlip.data.sources import SIGN_SOURCES
+from jaxlip.data.sources.glosses import Glosses
 from jaxlip.data.sources.lrs import is_validation
 from jaxlip.data.sources.visemes import Visemes
 
@@ -107,3 +110,20 @@ def children(having: bytes) -> set[int]:
                 if having in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
                     found.add(int(child))
     return found
+
+
+def phoenix_tree(root: pathlib.Path, glosses: Glosses) -> list[Clip]:
+    """The built-in signing in the layout of PHOENIX-2014 SI5: three tables, and a landmark file a clip."""
+    tables: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    clips = [clip for _, clip in SIGN_SOURCES["glosses"].read(SignData(glosses=glosses)) if isinstance(clip, Clip)]
+    for number, clip in enumerate(clips):
+        table = {"val": "dev"}.get(clip.split, clip.split)
+        name = f"01April_2010_heute_{number:04d}"
+        said = " ".join(word.text for word in clip.words)
+        tables[table].append(f"{name}|{name}/1/*.png|Signer{clip.speaker}|{said}")
+        path = root / "landmarks" / table / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, landmarks=clip.landmarks, fps=clip.fps, size=np.array(clip.size))
+    for table, rows in tables.items():
+        write_text(root / f"{table}.SI5.corpus.csv", "\n".join(["id|folder|signer|annotation", *rows]) + "\n")
+    return clips

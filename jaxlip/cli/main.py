@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from jaxlip.errors import Interrupted, UserError
 
-COMMANDS = ("extract", "prepare", "inspect", "preflight", "train", "evaluate", "predict", "live", "params", "mheight")
+COMMANDS = ("extract", "prepare", "inspect", "preflight", "train", "evaluate", "predict", "live", "params", "teach", "mheight")
 
 USAGE = """usage: jaxlip COMMAND [options]
 
@@ -21,6 +21,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   predict    what is said in videos, by a trained run; with subtitles burnt in
   live       the same from a camera, as it goes
   params     parameter table of a config's model
+  teach      what a run says of its training data, for a student to learn from
   mheight    exact m-heights of analog codes, with a codeword that shows them
 
 `jaxlip COMMAND --help` lists a command's options."""

@@ -69,6 +69,11 @@ class CtcSpec(Component):
     input: Any
     """A FrameInput."""
 
+    def with_classes(self, number: int) -> "CtcSpec":
+        """The spec with so many classes, the blank among them, for counting parameters."""
+        tokens = tuple(f"t{i}" for i in range(1, max(number, 2)))
+        return dataclasses.replace(self, vocabulary=Vocabulary(unit="words", tokens=tokens))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SentenceSpec(CtcSpec):

@@ -27,6 +27,10 @@ class WordSpec(Component):
     topology: Topology
     input: FaceInput
 
+    def with_classes(self, number: int) -> "WordSpec":
+        """The spec with so many classes, for counting parameters."""
+        return dataclasses.replace(self, classes=tuple(f"class{k}" for k in range(number)))
+
 
 def word_examples(clip: FaceClip, class_of: dict[str, int], window: int, rejections: Rejections) -> Iterator[Example]:
     """One example a labelled word. Words without a usable frame or outside the vocabulary are counted."""

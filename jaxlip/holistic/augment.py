@@ -49,11 +49,15 @@ def turn(landmarks_BTVC: Float[Array, "B T V 3"], config: SignAugment, key: Arra
     keys = jax.random.split(key, 2)
     deviation_3 = jnp.deg2rad(jnp.array([config.tilt, config.tilt, config.roll]))
     angle_B3 = deviation_3[None] * jax.random.normal(keys[0], (len(landmarks_BTVC), 3))
-    turn_BCC = jnp.exp(config.stretch * jax.random.normal(keys[1], (len(landmarks_BTVC), 3)))[:, None] * jnp.eye(3)[None]
+    turn_BCC = (
+        jnp.exp(config.stretch * jax.random.normal(keys[1], (len(landmarks_BTVC), 3)))[:, None] * jnp.eye(3)[None]
+    )
     for axis, (i, j) in enumerate(((1, 2), (0, 2), (0, 1))):
         cos_B, sin_B = jnp.cos(angle_B3[:, axis]), jnp.sin(angle_B3[:, axis])
         plane_BCC = jnp.tile(jnp.eye(3)[None], (len(landmarks_BTVC), 1, 1))
-        plane_BCC = plane_BCC.at[:, i, i].set(cos_B).at[:, j, j].set(cos_B).at[:, i, j].set(-sin_B).at[:, j, i].set(sin_B)
+        plane_BCC = (
+            plane_BCC.at[:, i, i].set(cos_B).at[:, j, j].set(cos_B).at[:, i, j].set(-sin_B).at[:, j, i].set(sin_B)
+        )
         turn_BCC = plane_BCC @ turn_BCC
     middle_C = np.array([0.5, 0.5, 0.0], np.float32)[None, None, None]
     return jnp.einsum("btvc,bdc->btvd", landmarks_BTVC - middle_C, turn_BCC) + middle_C

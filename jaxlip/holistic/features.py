@@ -88,7 +88,8 @@ def motion(values_BTVC, present_BT) -> tuple[Array, Array]:
 
 
 def velocity(part: Placed) -> tuple[Array, Array]:
-    """Motion of the points in the picture, in part sizes a frame, and where there is one: where a hand goes is motion."""
+    """Motion of the points in the picture, in part sizes a frame, and where there is one: where a hand goes is
+    motion."""
     step_BTVC, moving_BT = motion(part.points_BTVC, part.present_BT)
     return jnp.clip(step_BTVC / part.unit_BT[..., None, None], -FASTEST, FASTEST), moving_BT
 

@@ -1,4 +1,5 @@
-"""Hands, face and body that were lost for a few frames are put back; what was lost for longer stays NaN. NumPy, once."""
+"""Hands, face and body that were lost for a few frames are put back; what was lost for longer stays NaN. NumPy,
+once."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,8 +13,8 @@ def fill_gaps(
 ) -> Float[np.ndarray, "T V 3"]:
     """Each part interpolated in time by itself over at most `max_gap` frames (beyond its first and last frame: held).
 
-    NaN marks frames in which a part is not there, before and after: it is the presence mask, and goes where the points go.
-    A part of zeros alone, as some extractors write for one that is missing, counts as NaN.
+    NaN marks frames in which a part is not there, before and after: it is the presence mask, and goes where the points
+    go. A part of zeros alone, as some extractors write for one that is missing, counts as NaN.
     """
     filled_TVC = landmarks_TVC.astype(np.float32)
     for part in PARTS:

@@ -1,7 +1,7 @@
 """The 543 points of MediaPipe Holistic, the parts they belong to, and the 6,516 numbers of a frame. Imports no jax.
 
-The one place that knows where anything lies: extraction, sources, features and models all ask here. The order is that of
-the extractor: pose, face, left hand, right hand.
+The one place that knows where anything lies: extraction, sources, features and models all ask here. The order is that
+of the extractor: pose, face, left hand, right hand.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ BLOCKS = ("position", "velocity", "acceleration", "shape")
 class Part:
     """A run of points that are found together or not at all.
 
-    `origin`, `across`, `up` and `unit` are points of the part, counted from its first: a part's own frame has its origin
-    in the mean of `origin`, its first axis along `across`, its second towards `up`, and is as long as the mean of the
-    distances `unit`.
+    `origin`, `across`, `up` and `unit` are points of the part, counted from its first: a part's own frame has its
+    origin in the mean of `origin`, its first axis along `across`, its second towards `up`, and is as long as the mean
+    of the distances `unit`.
     """
 
     name: str

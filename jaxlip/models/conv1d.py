@@ -50,7 +50,8 @@ class DepthwiseConv(nnx.Module):
         reach, frames = len(weight_KD) // 2, x_BTD.shape[1]
         padded_BTD = jnp.pad(x_BTD, ((0, 0), (reach, reach), (0, 0)))
         terms = [
-            strided(padded_BTD[:, k : k + frames], self.stride) * weight_KD[k][None, None] for k in range(len(weight_KD))
+            strided(padded_BTD[:, k : k + frames], self.stride) * weight_KD[k][None, None]
+            for k in range(len(weight_KD))
         ]
         return sum(terms[1:], terms[0])
 

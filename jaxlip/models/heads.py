@@ -35,8 +35,8 @@ class SentenceLogits(NamedTuple):
     of the word that is being spoken (no blank is meant; for pooling over a word's frames); None for what a model does
     not say.
 
-    `early_BTK` are logits of the tokens from before the recurrent layers, an auxiliary CTC. Steps are the batch's frames
-    unless there are fewer: then `steps_BT` says which of them are real.
+    `early_BTK` are logits of the tokens from before the recurrent layers, an auxiliary CTC. Steps are the batch's
+    frames unless there are fewer: then `steps_BT` says which of them are real.
     """
 
     tokens_BTK: Float[Array, "B T K"]

@@ -134,11 +134,12 @@ class LstmLayer(nnx.Module):
     def resume(
         self, x_BTD: Float[Array, "B T D"], carry: tuple[Float[Array, "B H"], Float[Array, "B H"]]
     ) -> tuple[Float[Array, "B T H"], tuple[Float[Array, "B H"], Float[Array, "B H"]]]:
-        """The states of frames that follow on those that left `carry` (state and cell), all real; and the carry then."""
+        """The states of frames that follow on those that left `carry` (state and cell), all real; and the carry
+        then."""
         weight_GHX, all_GB = self.recurrent_weight[...][None], jnp.ones((1, len(x_BTD)), bool)
 
         def step(carry, pre_BX):
-            h_GBH, c_GBH, _ = _step(*carry, pre_BX[None], all_GB, weight_GHX)
+            h_GBH, c_GBH, _ = _step(carry[0], carry[1], pre_BX[None], all_GB, weight_GHX)
             return (h_GBH, c_GBH), h_GBH[0]
 
         first = (carry[0][None], carry[1][None])

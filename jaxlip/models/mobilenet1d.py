@@ -1,13 +1,13 @@
 """The MobileNetV3 student over time: encoders of body, hands, face and motion, inverted residuals, an LSTM, tokens.
 
-Inverted residuals with squeeze-excite as in Howard et al., ICCV 2019, over one axis. A frame that is not real is zero in
-front of every convolution, so that it is heard as little as what lies outside of the clip; it has no part in the means of
-squeeze-excite and batch norm.
+Inverted residuals with squeeze-excite as in Howard et al., ICCV 2019, over one axis. A frame that is not real is zero
+in front of every convolution, so that it is heard as little as what lies outside of the clip; it has no part in the
+means of squeeze-excite and batch norm.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,9 @@ class MobileNet1d(Component):
 
     def __post_init__(self):
         require(0 <= self.dropout < 1, self, "dropout", "in [0, 1)")
-        require(self.temporal_hidden is None or self.temporal_hidden >= 1, self, "temporal_hidden", "1 or more, or None")
+        require(
+            self.temporal_hidden is None or self.temporal_hidden >= 1, self, "temporal_hidden", "1 or more, or None"
+        )
 
     @property
     def stride(self) -> int:
@@ -187,9 +189,7 @@ class MobileNet1dModule(nnx.Module):
         x_BTD, steps_BT = self.convolutions(self.encode(vectors_BTD, frames_BT, key), frames_BT, key)
         tokens_BTK = self.tokens(self.lstm(x_BTD, steps_BT))
         early_BTK = None if self.early is None else self.early(x_BTD)
-        return SentenceLogits(
-            tokens_BTK, early_BTK=early_BTK, steps_BT=None if self.config.upsample else steps_BT
-        )
+        return SentenceLogits(tokens_BTK, early_BTK=early_BTK, steps_BT=None if self.config.upsample else steps_BT)
 
     def encode(self, x_BTD: Float[Array, "B T 6516"], frames_BT, key: Array | None) -> Float[Array, "B T 384"]:
         """Body, hands and face of a frame, and how they move, each through its own encoder."""

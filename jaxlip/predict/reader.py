@@ -14,7 +14,8 @@ from jaxlip.errors import UserError
 from jaxlip.predict.recording import Recording, as_frames
 from jaxlip.report.saved import Saved
 from jaxlip.tasks.answer import Answer, Reads
-from jaxlip.tasks.sentence import Sentence, references
+from jaxlip.tasks.ctc import references
+from jaxlip.tasks.sentence import Sentence
 
 
 class Reader:

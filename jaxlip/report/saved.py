@@ -19,6 +19,7 @@ from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
 from jaxlip.errors import UserError
 from jaxlip.models.base import Model
+from jaxlip.tasks.base import Helped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,10 @@ def load_saved(folder: RunFolder, which: str = "best") -> Saved:
     step = checkpoints.best if which == "best" else checkpoints.latest
     assert step is not None
     meta = checkpoints.meta(step)
+    if isinstance(meta.experiment.task, Helped):
+        meta = dataclasses.replace(
+            meta, experiment=dataclasses.replace(meta.experiment, task=meta.experiment.task.plain)
+        )
     model = meta.experiment.task.build(meta.spec)  # type: ignore[attr-defined]
     tx = optimizer(meta.experiment.optim)
 

@@ -70,3 +70,20 @@ class Grouped(Protocol):
     def grouped_loss(self, outputs: Any, batch: Any, spec: Any) -> GroupedLoss:
         """The training loss, example by example; inside jit."""
         ...
+
+
+@runtime_checkable
+class Teaches(Protocol):
+    """A task whose models say something of classes that another model may learn to say."""
+
+    def soft_targets(self, outputs: Any, batch: Any) -> tuple[Array, Array]:
+        """Logits [B, T, K] and which steps are real [B, T], or [B, K] and which examples are [B]."""
+        ...
+
+
+@runtime_checkable
+class Helped(Protocol):
+    """A task that only training needs whole: what is evaluated and used is its plain part."""
+
+    @property
+    def plain(self) -> Any: ...

@@ -65,6 +65,10 @@ class Word(Component):
         loss_B = cross_entropy(outputs, batch.target, smoothing=self.label_smoothing)
         return GroupedLoss(loss_B, batch.target, batch.examples_B.astype(loss_B.dtype))
 
+    def soft_targets(self, outputs: Array, batch: FaceBatch) -> tuple[Array, Array]:
+        """Logits [B, K] that another model may learn to give, and which examples are real."""
+        return outputs, batch.examples_B
+
     def advice(self, val: dict[str, float]) -> None:
         del val
 

@@ -5,7 +5,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jaxlip.data.clips import Clip, ClipRef, DamagedClip
-from jaxlip.data.sources import extracted, grid, lrs, lrw, manifest, prepared, visemes
+from jaxlip.data.sources import (
+    extracted,
+    fingerspelling,
+    glosses,
+    grid,
+    lrs,
+    lrw,
+    manifest,
+    phoenix,
+    prepared,
+    visemes,
+)
+from jaxlip.holistic.layout import HAND_IDS, IDS
 
 Slots = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -54,4 +66,38 @@ SOURCES: dict[str, Source] = {
         slots=prepared.slots,
     ),
     "extracted": Source(vocabulary=lambda data: (), find=extracted.find, load=extracted.load),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignSource(Source):
+    """A source of signing, whose vocabulary is that of its training clips."""
+
+    ids: tuple[int, ...] = IDS
+    """Holistic points of its clips."""
+    unknown: Callable[[Any], tuple[str, ...]] = lambda data: ()
+    """Words of other splits that are not in the vocabulary."""
+
+
+def _one_letter(data: Any) -> Slots:
+    return (("letter", fingerspelling.LETTERS),) if data.fingerspelling.isolated else ()
+
+
+SIGN_SOURCES: dict[str, SignSource] = {
+    "glosses": SignSource(vocabulary=glosses.vocabulary, find=glosses.find, load=glosses.load),
+    "phoenix": SignSource(
+        vocabulary=phoenix.vocabulary,
+        find=phoenix.find,
+        load=phoenix.load,
+        notes=phoenix.notes,
+        unknown=phoenix.unknown,
+    ),
+    "fingerspelling": SignSource(
+        vocabulary=fingerspelling.vocabulary,
+        find=fingerspelling.find,
+        load=fingerspelling.load,
+        notes=fingerspelling.notes,
+        slots=_one_letter,
+        ids=HAND_IDS,
+    ),
 }
