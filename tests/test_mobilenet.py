@@ -87,7 +87,9 @@ def test_statistics_and_gradients_are_of_real_frames_alone_and_everything_learns
     def total(params, batch, key):
         outputs, new = model.apply(params, state, batch, key)
         frames_BT = batch.frames_BT[..., None]
-        weights = jnp.sin(jnp.arange(outputs.tokens_BTK.shape[-1]) + jnp.arange(outputs.tokens_BTK.shape[1])[:, None])
+        weights = jnp.sin(
+            jnp.arange(outputs.tokens_BTK.shape[-1])[None] + jnp.arange(outputs.tokens_BTK.shape[1])[:, None]
+        )
         both = outputs.tokens_BTK + outputs.early_BTK
         return jnp.sum(jnp.where(frames_BT, both * weights[None], 0)), new
 

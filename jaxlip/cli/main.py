@@ -8,7 +8,20 @@ from typing import NoReturn
 
 from jaxlip.errors import Interrupted, UserError
 
-COMMANDS = ("extract", "prepare", "inspect", "preflight", "train", "evaluate", "predict", "live", "params", "teach", "mheight")
+COMMANDS = (
+    "extract",
+    "prepare",
+    "inspect",
+    "preflight",
+    "train",
+    "evaluate",
+    "predict",
+    "live",
+    "params",
+    "teach",
+    "holistic",
+    "mheight",
+)
 
 USAGE = """usage: jaxlip COMMAND [options]
 
@@ -20,6 +33,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   evaluate   score a run on a split, with intervals, floors and plots
   predict    what is said in videos, by a trained run; with subtitles burnt in
   live       the same from a camera, as it goes
+  holistic   videos of signing to landmarks of body, face and hands
   params     parameter table of a config's model
   teach      what a run says of its training data, for a student to learn from
   mheight    exact m-heights of analog codes, with a codeword that shows them

@@ -81,8 +81,15 @@ class Assembler:
     Landmarks are kept up to `limit` bytes over all splits; beyond that none are, and the splits are streamed.
     """
 
-    def __init__(self, buckets: tuple[int, ...], stack_labels: StackLabels, limit: float):
+    def __init__(
+        self,
+        buckets: tuple[int, ...],
+        stack_labels: StackLabels,
+        limit: float,
+        batch_class: type[FaceBatch] = FaceBatch,
+    ):
         self.buckets, self.stack_labels, self.limit = buckets, stack_labels, limit
+        self.batch_class = batch_class
         self.bytes = 0
         self.rows: dict[str, dict[int, list[_Row]]] = collections.defaultdict(lambda: collections.defaultdict(list))
         self.landmarks: dict[tuple[str, int], list[np.ndarray]] = collections.defaultdict(list)
@@ -127,7 +134,7 @@ class Assembler:
             rows = [unordered[n] for n in order]
             kept = None if self.streamed else self.landmarks.pop((split, frames))
             batches.append(
-                FaceBatch(
+                self.batch_class(
                     landmarks_BTVC=None if kept is None else np.stack([kept[n] for n in order]),
                     **{key: np.stack([row.masks[key] for row in rows]) for key in rows[0].masks},
                     target=self.stack_labels([row.label for row in rows], frames),

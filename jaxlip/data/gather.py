@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jaxlip.data.assemble import Assembler, ClipData, StackLabels, resident_bytes
-from jaxlip.data.batches import Split
+from jaxlip.data.batches import FaceBatch, Split
 from jaxlip.data.clips import ClipRef
 from jaxlip.data.face import SPLITS, Example, FaceClip, Rejections
 from jaxlip.errors import UserError
@@ -28,12 +28,13 @@ def gather(
     stack_labels: StackLabels,
     *,
     source: str,
+    batch_class: type[FaceBatch] = FaceBatch,
 ) -> Gathered:
     """The examples that `examples_of` makes of each clip, split by split, in length buckets.
 
     Raises UserError where nothing is left to train or validate on.
     """
-    assembler = Assembler(config.buckets, stack_labels, limit=resident_bytes(config))
+    assembler = Assembler(config.buckets, stack_labels, limit=resident_bytes(config), batch_class=batch_class)
     count = 0
     for ref, clip in clips:
         count += 1

@@ -1,13 +1,15 @@
-"""Clips of signing -> fixed-shape arrays of landmarks with what is signed in them; NaN where a part is missing."""
+"""Clips of signing -> fixed-shape arrays of landmarks with what is signed in them; 0 where a part is missing."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
+import jax
 import numpy as np
 
 from jaxlip.config import Component, require
-from jaxlip.data.batches import Corpus
+from jaxlip.data.batches import Corpus, FaceBatch
 from jaxlip.data.clips import FARTHEST, Clip, ClipRef
 from jaxlip.data.face import Example, FaceClip, Rejections
 from jaxlip.data.gather import gather
@@ -17,7 +19,7 @@ from jaxlip.data.sources.fingerspelling import Fingerspelling
 from jaxlip.data.sources.glosses import Glosses
 from jaxlip.data.vocab import TextRules, Vocabulary
 from jaxlip.holistic.features import FEATURE_SETS, HolisticInput
-from jaxlip.holistic.gaps import fill_gaps
+from jaxlip.holistic.gaps import fill_gaps, part_seen
 from jaxlip.holistic.layout import HANDS, rows_of
 
 ORDERS = ("frequency", "first_seen")
@@ -76,6 +78,15 @@ class SignData(Component):
         return SIGN_SOURCES[self.source].ids
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignBatch(FaceBatch):
+    """Clips of signing: landmarks with width and height equally long, a part being 0 in frames that are without it (see
+    `jaxlip.holistic.gaps.fill_gaps`), which is its presence mask; `detected_BT` frames with a hand."""
+
+    INPUTS: ClassVar = ("landmarks_BTVC", "frames_BT")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SignSpec(CtcSpec):
     """What a model of signing is built from."""
@@ -93,7 +104,7 @@ def prepare(clip: Clip, config: SignData) -> FaceClip | str:
     aspect = clip.size[0] / clip.size[1]
     filled_TVC = filled_TVC * np.array([[[aspect, 1.0, aspect]]], np.float32)
     hands = [rows for part in HANDS if (rows := rows_of(part, clip.ids))]
-    there_T = np.any([np.isfinite(filled_TVC[:, rows]).all(axis=(1, 2)) for rows in hands], axis=0)
+    there_T = np.any([part_seen(filled_TVC[:, rows]) for rows in hands], axis=0)
     if there_T.mean() < config.min_hands:
         return f"a hand in less than {config.min_hands:.0%} of the frames"
     return FaceClip(
@@ -168,6 +179,7 @@ def load_signs(config: SignData, vocabulary_of: VocabularyOf, *, stride: int) ->
         lambda clip, _: examples_of(clip),
         stack_sentences,
         source=config.source,
+        batch_class=SignBatch,
     )
     notes = [*SIGN_SOURCES[config.source].notes(config), *notes]
     if config.lexical_only:

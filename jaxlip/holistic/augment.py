@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from jaxlip.config import Component, require
 from jaxlip.face.augment import Timed, frozen_times, nearest, resample, warped_times
-from jaxlip.holistic.features import FINGERS
-from jaxlip.holistic.layout import HANDS, rows_of
+from jaxlip.holistic.features import FINGERS, is_there
+from jaxlip.holistic.layout import HANDS, PARTS, rows_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,10 +80,22 @@ def lengthen(
     return landmarks_BTVC
 
 
+def _missing(landmarks_BTVC: Float[Array, "B T V 3"], ids: tuple[int, ...]) -> Float[Array, "B T V 3"]:
+    """Landmarks with NaN for a part that is not there, instead of 0."""
+    for part in PARTS:
+        rows = rows_of(part, ids)
+        if rows is not None:
+            points_BTVC = landmarks_BTVC[:, :, np.array(rows)]
+            points_BTVC = jnp.where(is_there(points_BTVC)[..., None, None], points_BTVC, jnp.nan)
+            landmarks_BTVC = landmarks_BTVC.at[:, :, np.array(rows)].set(points_BTVC)
+    return landmarks_BTVC
+
+
 def augment(batch, config: SignAugment, key: Array, *, ids: tuple[int, ...]):
-    """A varied copy of a batch; landmarks, masks and target move together. A part that is NaN stays NaN."""
+    """A varied copy of a batch; landmarks, masks and target move together. A part that is missing stays so."""
     keys = jax.random.split(key, 5)
-    landmarks_BTVC, target = batch.landmarks_BTVC, batch.target
+    # NaN goes through all that follows, and makes whatever is mixed with it missing too.
+    landmarks_BTVC, target = _missing(batch.landmarks_BTVC, ids), batch.target
     masks = {name: getattr(batch, name) for name in ("frames_BT", "detected_BT", "speech_BT")}
     if config.warp or config.move or config.mask:
         time_BT = warped_times(landmarks_BTVC.shape[1], len(landmarks_BTVC), config, keys[0])
@@ -99,4 +111,5 @@ def augment(batch, config: SignAugment, key: Array, *, ids: tuple[int, ...]):
         landmarks_BTVC = turn(landmarks_BTVC, config, keys[3])
     if config.noise:
         landmarks_BTVC += config.noise * jax.random.normal(keys[4], landmarks_BTVC.shape)
+    landmarks_BTVC = jnp.where(jnp.isnan(landmarks_BTVC), 0, landmarks_BTVC)
     return dataclasses.replace(batch, landmarks_BTVC=landmarks_BTVC, target=target, **masks)

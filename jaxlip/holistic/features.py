@@ -1,7 +1,7 @@
 """Landmarks of body, face and hands -> what a model reads of a frame; JAX, inside jit.
 
-NaN points are not there: every quantity of a part is zero in frames without it, and no motion is taken across a gap.
-Nothing looks further than two frames back, and nothing ahead, so that a stream has the same features as a file.
+A part whose points are all 0 is not there: every quantity of it is zero in such a frame, and no motion is taken across
+a gap. Nothing looks further than two frames back, and nothing ahead, so that a stream has the same features as a file.
 """
 
 import dataclasses
@@ -51,10 +51,10 @@ def place(
     """The part in its own frame. A part whose points are not stored is nowhere present."""
     rows = rows_of(part, ids)
     if rows is None:
-        points_BTVC = jnp.full((*landmarks_BTVC.shape[:2], part.size, 3), jnp.nan, landmarks_BTVC.dtype)
+        points_BTVC = jnp.zeros((*landmarks_BTVC.shape[:2], part.size, 3), landmarks_BTVC.dtype)
     else:
         points_BTVC = landmarks_BTVC[:, :, np.array(rows)]
-    present_BT = frames_BT & jnp.isfinite(points_BTVC).all(axis=(2, 3))
+    present_BT = frames_BT & is_there(points_BTVC)
     points_BTVC = jnp.where(present_BT[..., None, None], points_BTVC, 0)
     origin_BTC = points_BTVC[:, :, np.array(part.origin)].mean(axis=2)
     unit_BT = sum(_length(points_BTVC[:, :, a] - points_BTVC[:, :, b]) for a, b in part.unit) / len(part.unit)
@@ -65,6 +65,11 @@ def place(
     up_BTC = _direction(up_BTC - jnp.sum(up_BTC * across_BTC, axis=-1, keepdims=True) * across_BTC)
     axes_BTCA = jnp.stack([across_BTC, up_BTC, jnp.cross(across_BTC, up_BTC)], axis=-1)
     return Placed(points_BTVC, present_BT, origin_BTC, unit_BT, own_BTVC, axes_BTCA)
+
+
+def is_there(points_BTVC: Float[Array, "B T V 3"]) -> Bool[Array, "B T"]:
+    """Frames that have a part, from its points."""
+    return (points_BTVC != 0).any(axis=(2, 3))
 
 
 def _length(vector):
@@ -195,6 +200,6 @@ class HolisticInput(Component):
     def vectors(
         self, landmarks_BTVC: Float[Array, "B T V 3"], frames_BT: Bool[Array, "B T"], speech_BT: Bool[Array, "B T"]
     ) -> Float[Array, "B T D"]:
-        """Zero in frames that are not real. `speech_BT` is not used: a hand that is not there is NaN."""
+        """Zero in frames that are not real. `speech_BT` is not used."""
         del speech_BT
         return FEATURE_SETS[self.features][0](landmarks_BTVC, frames_BT, self.ids)

@@ -1,4 +1,4 @@
-"""Hands, face and body that were lost for a few frames are put back; what was lost for longer stays NaN. NumPy,
+"""Hands, face and body that were lost for a few frames are put back; what was lost for longer is 0. NumPy,
 once."""
 
 import numpy as np
@@ -13,8 +13,8 @@ def fill_gaps(
 ) -> Float[np.ndarray, "T V 3"]:
     """Each part interpolated in time by itself over at most `max_gap` frames (beyond its first and last frame: held).
 
-    NaN marks frames in which a part is not there, before and after: it is the presence mask, and goes where the points
-    go. A part of zeros alone, as some extractors write for one that is missing, counts as NaN.
+    A part that is NaN, or 0 as some extractors write, is missing. All its points are 0 in frames that stay without it:
+    that is its presence mask, and goes where the points go.
     """
     filled_TVC = landmarks_TVC.astype(np.float32)
     for part in PARTS:
@@ -25,9 +25,9 @@ def fill_gaps(
         seen_T = part_seen(points_TVC)
         if seen_T.any():
             points_TVC, kept_T = interpolate_gaps(points_TVC, seen_T, max_gap=max_gap)
-            points_TVC = np.where(kept_T[:, None, None], points_TVC, np.nan)
+            points_TVC = np.where(kept_T[:, None, None], points_TVC, 0)
         else:
-            points_TVC = np.full_like(points_TVC, np.nan)
+            points_TVC = np.zeros_like(points_TVC)
         filled_TVC[:, rows] = points_TVC
     return filled_TVC
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxlip.data.batches import Split
+from jaxlip.data.face import FaceData
 from jaxlip.data.near_duplicates import near_duplicates, signature
 from jaxlip.face.presets import LIPS_INNER, LIPS_OUTER
 from jaxlip.preflight.check import Check, failed, passed, some, warned
@@ -24,7 +25,7 @@ twice by one GRID speaker .16 at the least."""
 def check_leaks(probe: Probe) -> Iterator[Check]:
     yield _same_names(probe)
     yield _same_content(probe)
-    if hasattr(probe.batch, "landmarks_BTVC"):
+    if isinstance(probe.experiment.data, FaceData) and hasattr(probe.batch, "landmarks_BTVC"):
         yield _near_copies(probe)
 
 

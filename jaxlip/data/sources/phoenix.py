@@ -86,7 +86,7 @@ def find(data: Any) -> Iterator[ClipRef]:
     if not any(_landmarks(data, ref).is_file() for ref in refs):
         where = _landmarks(data, refs[0]) if refs else root_folder(data)
         raise UserError(
-            f"none of the {len(refs)} clips has landmarks: {where} is not there; `jaxlip extract --holistic` makes "
+            f"none of the {len(refs)} clips has landmarks: {where} is not there; `jaxlip holistic` makes "
             "landmark files, --data.landmarks DIR says where they are."
         )
     yield from refs
