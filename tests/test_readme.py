@@ -6,13 +6,17 @@ import re
 import shlex
 
 import pytest
+from trees import phoenix_tree
 
-from jaxlip.cli import evaluate, params, prepare, train
+from jaxlip.cli import evaluate, params, prepare, size, teach, train
 from jaxlip.cli.main import guarded
+from jaxlip.data.sources.glosses import Glosses
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
-COMMANDS = re.findall(r"^(?:python )?(train\.py|evaluate\.py|jaxlip prepare) (.*)$", BLOCKS, re.MULTILINE)
+EVERY = re.findall(r"^(?:python )?(train\.py|evaluate\.py|jaxlip \w+) (.*)$", BLOCKS, re.MULTILINE)
+SIGNING = [(script, text) for script, text in EVERY if re.search(r"sign_|SIGN|--out SOFT", text)]
+COMMANDS = [(s, t) for s, t in EVERY if s in ("train.py", "evaluate.py", "jaxlip prepare") and (s, t) not in SIGNING]
 SMALL = ["--train.epochs", "1", "--task.model.hidden", "8", "--data.preset", "lips40"]
 FEW = ["--data.visemes.train", "32", "--data.visemes.val", "32", "--data.visemes.test", "32"]
 
@@ -41,6 +45,21 @@ def test_commands_run_in_order(grid_root, tmp_path, monkeypatch, capsys):
         command = {"train.py": train.run, "evaluate.py": evaluate.run, "jaxlip prepare": prepare.run}[script]
         assert guarded(command, arguments) == 0, capsys.readouterr().err
     assert (tmp_path / "grid-v4.json").is_file()
+
+
+def test_commands_of_signing_run_in_order(tmp_path, monkeypatch, capsys):
+    repository = pathlib.Path(__file__).parents[1]
+    (tmp_path / "configs").symlink_to(repository / "configs")
+    monkeypatch.chdir(tmp_path)
+    phoenix_tree(tmp_path / "PHOENIX", Glosses(glosses=6, longest=3, train=8, val=4, test=4))
+    small = {"sign_ctc": ["--task.model.temporal_hidden", "8"], "sign_best": ["--task.model.hidden", "8"]}
+    commands = {"train.py": train.run, "evaluate.py": evaluate.run, "jaxlip teach": teach.run, "jaxlip size": size.run}
+    for script, text in SIGNING:
+        arguments = shlex.split(text)
+        if script == "train.py":
+            arguments += ["--train.epochs", "1", *small.get(pathlib.Path(arguments[1]).stem, [])]
+        assert guarded(commands[script], arguments) == 0, capsys.readouterr().err
+    assert (tmp_path / "sign_best.json").is_file() and {script for script, _ in SIGNING} == set(commands)
 
 
 @pytest.mark.parametrize("path", re.findall(r"`(configs/\w+\.py)`", README))

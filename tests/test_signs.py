@@ -12,7 +12,7 @@ import pytest
 from tiny import changed, get_config
 from trees import phoenix_tree
 
-from jaxlip.cli import evaluate, teach, train
+from jaxlip.cli import evaluate, size, teach, train
 from jaxlip.cli.main import guarded
 from jaxlip.data.batches import Split
 from jaxlip.data.face import Rejections
@@ -28,6 +28,7 @@ from jaxlip.holistic.augment import SignAugment
 from jaxlip.losses.distillation import divergence
 from jaxlip.models.conv_ctc import ConvCtc
 from jaxlip.models.mobilenet1d import MobileNet1d
+from jaxlip.report.weights import int8
 from jaxlip.tasks.distilled import Distilled
 from jaxlip.tasks.sign import Sign
 
@@ -307,3 +308,22 @@ def test_the_built_in_corpus_is_the_same_every_time_and_loses_hands():
     none = Rejections()
     assert len(list(sign_clips(dataclasses.replace(data, buckets=(20,)), none))) == 0
     assert list(none.counts()) == ["longer than 20 frames, the longest of data.buckets"]
+
+
+def test_weights_in_three_precisions_are_as_large_as_said_and_score_nearly_alike(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    config = changed(experiment(word_ctc=0.0, spans=0.0), train={"monitor": "token_error"})
+    train.fit(config, runs, resume=False, overwrite=False)
+    capsys.readouterr()
+    assert guarded(size.run, ["--run", "sign", "--runs", str(runs), "--json"]) == 0, capsys.readouterr().err
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["weights"] for row in rows] == ["float32", "bfloat16", "int8"]
+    assert rows[0]["MB"] == pytest.approx(4 * rows[0]["parameters"] / 2**20, abs=0.01)
+    assert rows[1]["MB"] == pytest.approx(rows[0]["MB"] / 2, abs=0.01) and rows[2]["MB"] < 0.4 * rows[0]["MB"]
+    assert all(abs(row["token_error"] - rows[0]["token_error"]) < 0.1 for row in rows)
+
+
+def test_int8_weights_are_within_half_a_step_of_their_channel():
+    weight = jnp.asarray(np.random.default_rng(0).normal(size=(40, 6)) * [1, 2, 3, 4, 5, 6], jnp.float32)
+    step = np.abs(weight).max(axis=0) / 127
+    assert (np.abs(int8({"w": weight})["w"] - weight) <= 0.5001 * step).all()

@@ -19,6 +19,7 @@ COMMANDS = (
     "live",
     "params",
     "teach",
+    "size",
     "holistic",
     "mheight",
 )
@@ -35,6 +36,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   live       the same from a camera, as it goes
   holistic   videos of signing to landmarks of body, face and hands
   params     parameter table of a config's model
+  size       what runs weigh, in three precisions, and how fast they are
   teach      what a run says of its training data, for a student to learn from
   mheight    exact m-heights of analog codes, with a codeword that shows them
 

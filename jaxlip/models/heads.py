@@ -1,6 +1,6 @@
 """From a sequence to one vector, from a vector to classes, and from every frame to tokens."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -45,8 +45,8 @@ class SentenceLogits(NamedTuple):
     early_BTK: Float[Array, "B T K"] | None = None
     steps_BT: Bool[Array, "B T"] | None = None
 
-    def real(self, frames_BT: Bool[Array, "B Tf"]) -> Bool[Array, "B T"]:
-        """Which steps are real, where these frames are."""
+    def real(self, frames_BT: Any) -> Any:
+        """Which steps are real [B, T], where these frames are [B, frames]; on the host or on the device."""
         return frames_BT if self.steps_BT is None else self.steps_BT
 
 
