@@ -57,6 +57,10 @@ def on(root, **changes):
     return SignData(source="phoenix", root=str(root), features="two_hands", buckets=(80,), **changes)
 
 
+def answer(model, params, state, batch):
+    return jax.jit(lambda *inputs: model.apply(*inputs, None)[0])(params, state, batch)
+
+
 def said(batch, spec, row=0):
     tokens = batch.target.tokens
     return spec.vocabulary.decode(tokens.labels_BN[row][tokens.tokens_BN[row]])
@@ -137,7 +141,7 @@ def test_what_is_not_lexical_is_left_out_on_request_and_scores_say_so(phoenix, t
     model = task.build(some.spec)
     params, state = model.init(jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, some.splits["val"].buckets[0])
-    outputs = [jax.tree.map(np.asarray, model.apply(params, state, batch, None)[0])]
+    outputs = [jax.tree.map(np.asarray, answer(model, params, state, batch))]
     scores = task.score(outputs, some.splits["val"], some.splits["train"], some.spec).scores
     assert "greedy/wer_lexical" in scores and all(name.endswith("_lexical") for name in scores)
 
@@ -211,13 +215,13 @@ def test_early_head_helps_and_learns_from_the_last(corpus, upsample):
     built = plain.build(whole.spec)
     params, state = built.init(jax.random.key(0))
     batch = jax.tree.map(lambda array: jnp.asarray(array[:3]), whole.splits["train"].buckets[0])
-    outputs = jax.jit(lambda batch: built.apply(params, state, batch, None)[0])(batch)
-    a, b = plain.metrics(outputs, batch, train=True), helped.metrics(outputs, batch, train=True)
+    outputs = answer(built, params, state, batch)
+    a, b = (jax.jit(lambda out, task=task: task.metrics(out, batch, train=True))(outputs) for task in (plain, helped))
     steps_BT = outputs.real(batch.frames_BT)
     agree_B = divergence(outputs.tokens_BTK, outputs.early_BTK, steps_BT)
     expected = a["loss"].value + 0.5 * b["early_ctc"].value + 0.5 * agree_B.mean()
     np.testing.assert_allclose(b["loss"].value, expected, rtol=1e-5)
-    last = jax.grad(lambda t: helped.metrics(outputs._replace(tokens_BTK=t), batch, train=True)["agree"].value)
+    last = jax.jit(jax.grad(lambda t: helped.metrics(outputs._replace(tokens_BTK=t), batch, train=True)["agree"].value))
     assert not np.asarray(last(outputs.tokens_BTK)).any()
 
 
@@ -250,10 +254,11 @@ def test_ctc_of_half_precision_logits_is_taken_in_single_precision(corpus):
     built = task.build(corpus.spec)
     params, state = built.init(jax.random.key(0))
     batch = jax.tree.map(lambda array: jnp.asarray(array[:4]), corpus.splits["train"].buckets[0])
-    outputs, _ = built.apply(params, state, batch, None)
+    outputs = answer(built, params, state, batch)
     half = outputs._replace(tokens_BTK=(20 * outputs.tokens_BTK).astype(jnp.float16))
     exact = outputs._replace(tokens_BTK=half.tokens_BTK.astype(jnp.float32))
-    a, b = (task.metrics(out, batch, train=True)["loss"].value for out in (half, exact))
+    loss = jax.jit(lambda out: task.metrics(out, batch, train=True)["loss"].value)
+    a, b = loss(half), loss(exact)
     assert a.dtype == jnp.float32 and float(a) == float(b)
 
 
