@@ -1,0 +1,22 @@
+"""Affect 3.3: 3.0 with a user vector of 32, an LSTM of 192 and more dropout; 3,086,210 parameters.
+
+python train.py --config configs/affect_v33.py
+python evaluate.py --run affect_v33 --split test
+"""
+
+import dataclasses
+import pathlib
+
+from jaxlip.config import Experiment, load_config
+from jaxlip.models.affect_lstm import AffectLstm
+
+
+def get_config() -> Experiment:
+    v30 = load_config(pathlib.Path(__file__).with_name("affect_v30.py"))
+    return dataclasses.replace(
+        v30,
+        name="affect_v33",
+        task=dataclasses.replace(v30.task, model=AffectLstm(user=32, hidden=192, dropout=0.3), arousal_ccc=0.75),
+        optim=dataclasses.replace(v30.optim, weight_decay=0.015),
+        train=dataclasses.replace(v30.train, patience=5),
+    )
