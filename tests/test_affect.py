@@ -18,7 +18,7 @@ from jaxlip.data.embedding_cache import EmbeddingCache
 from jaxlip.data.sources import emobank, essays, user_series
 from jaxlip.data.sources.user_series import UserSeries
 from jaxlip.data.text_encoders import embed, model_folder
-from jaxlip.data.texts import FEATURES, TextData, assign_splits, load_texts
+from jaxlip.data.texts import FEATURES, TextData, assign_splits, load_texts, user_of
 from jaxlip.errors import UserError
 from jaxlip.metrics.affect import affect_scores, weighted_ccc
 from jaxlip.models.affect_lstm import AffectLstm
@@ -213,7 +213,7 @@ def test_windows_are_padded_in_front_and_masked(corpus):
     for split in corpus.splits.values():
         batch, names = split.buckets[0], split.names[0]
         for row, name in enumerate(names):
-            user, _, number = name.partition("#")
+            user, _, number = name.rpartition("/")
             place = [entry.id for entry in users[user]].index(number)
             real = min(place + 1, 7)
             assert batch.entries_BT[row].tolist() == [False] * (7 - real) + [True] * real
@@ -248,8 +248,8 @@ def test_users_who_were_not_trained_on_are_unknown(corpus):
     for split in ("val", "test"):
         batch, names = corpus.splits[split].buckets[0], corpus.splits[split].names[0]
         for user, name in zip(batch.user_B, names, strict=True):
-            known = name.partition("#")[0] in corpus.spec.users
-            assert (corpus.spec.users[user - 1] == name.partition("#")[0]) if known else user == 0
+            known = user_of(name) in corpus.spec.users
+            assert corpus.spec.users[user - 1] == user_of(name) if known else user == 0
         assert 0 < (batch.user_B == 0).sum() < len(names)
 
 

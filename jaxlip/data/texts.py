@@ -177,7 +177,7 @@ def load_texts(config: TextData) -> Corpus:
         spec=spec,
         counts={
             "examples": {split: len(part) for split, part in splits.items()},
-            "users": {split: len({n.partition("#")[0] for n in part.names[0]}) for split, part in splits.items()},
+            "users": {split: len(set(map(user_of, part.names[0]))) for split, part in splits.items()},
             "lines": {reason: lines for reason, lines in _by_reason(problems).items()},
         },
         notes=tuple(_notes(problems)),
@@ -228,8 +228,17 @@ def _windows(
         target=np.array([flat[i].labels for i in chosen], np.float32),
         examples_B=np.ones(len(chosen), bool),
     )
-    names = tuple(f"{flat[i].user.replace('#', '_')}#{flat[i].id}" for i in chosen)
+    names = tuple(entry_name(flat[i]) for i in chosen)
     return Split(buckets=(batch,), names=(names,))
+
+
+def entry_name(entry: Entry) -> str:
+    """user/id, with the characters replaced that take names of examples apart."""
+    return f"{entry.user}/{entry.id.replace('/', '_')}".replace("#", "_")
+
+
+def user_of(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def assign_splits(config: TextData, users: dict[str, list[Entry]]) -> dict[tuple[str, str], str]:

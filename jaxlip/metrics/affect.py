@@ -2,7 +2,7 @@
 
 r_within is the mean over users of the correlation within each user's entries; a user counts with SPARSE or more entries
 that vary both in truth and in prediction. r_between is the correlation of the users' means, over all users with an
-entry, if there are SPARSE or more. r_composite = tanh of the mean of atanh of both (0 where neither is defined).
+entry, if there are SPARSE or more. r_composite = tanh of the mean of atanh of both. What is not defined is left out.
 """
 
 import functools
@@ -73,6 +73,13 @@ class UserCorrelations:
         """Users with a correlation of their own."""
         return int(np.isfinite(self.r_U).sum())
 
+    @property
+    def defined(self) -> tuple[str, ...]:
+        """Which of the three there are."""
+        within = ("within",) if self.counted else ()
+        between = ("between",) if len(self.r_U) >= SPARSE else ()
+        return (*within, *between, *(("composite",) if within and between else ()))
+
     def within(self, w_N: np.ndarray) -> float:
         w_U = w_N[self.first_U] * np.isfinite(self.r_U)
         return float(np.average(np.nan_to_num(self.r_U), weights=w_U)) if w_U.any() else 0.0
@@ -139,7 +146,7 @@ def _scores_of(guess_NA, truth_NA, users_N, floors: dict[str, np.ndarray]) -> di
         if len(np.unique(users_N)) < len(users_N):
             own = UserCorrelations(x_N, y_N, users_N)
             bare = [UserCorrelations(floor_NA[:, a], y_N, users_N) for floor_NA in floors.values()]
-            for kind in ("within", "between", "composite"):
+            for kind in own.defined:
                 floor = max(getattr(user, kind)(one_N) for user in bare)
                 scores[f"{name}/r_{kind}"] = Score.of(getattr(own, kind), users_N, floor=floor)
     return scores

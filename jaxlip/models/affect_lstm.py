@@ -11,6 +11,7 @@ from jaxlip.config import Component, require
 from jaxlip.data.texts import FEATURES, AffectSpec, EntryBatch
 from jaxlip.models.attention import SelfAttention
 from jaxlip.models.base import Model, from_nnx
+from jaxlip.models.heads import last_real
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.norm import dropout, dropout_seed
 from jaxlip.models.users import UserTable
@@ -81,9 +82,8 @@ class AffectLstmModule(nnx.Module):
         if self.users is not None:
             user_BE = self.users(batch.user_B)
             parts.insert(1, jnp.broadcast_to(user_BE[:, None], (*real_BT.shape, user_BE.shape[-1])))
-        x_BTH = self.project(jnp.concatenate(parts, axis=-1))
+        x_BTH = jnp.where(real_BT[..., None], self.project(jnp.concatenate(parts, axis=-1)), 0)
         if key is not None:
             x_BTH = dropout(x_BTH, dropout_seed(key, 0), self.rate)
         heard_BTH = self.attention(self.lstm(x_BTH, real_BT, key), real_BT, key)
-        # Padding is in front: the last entry is the one to be judged.
-        return self.heads(heard_BTH[:, -1], key)
+        return self.heads(last_real(heard_BTH, real_BT), key)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from jaxlip.config import Component, require
 from jaxlip.data.texts import FEATURES, AffectSpec, EntryBatch
 from jaxlip.models.base import Model, from_nnx
+from jaxlip.models.heads import last_real
 from jaxlip.models.norm import FrameNorm, dropout, dropout_seed
 from jaxlip.models.users import UserTable
 
@@ -52,11 +53,12 @@ class AffectMlpModule(nnx.Module):
         self.config, self.middle = config, spec.scale.middle
 
     def __call__(self, batch: EntryBatch, key: Array | None) -> Float[Array, "B A"]:
-        text_BD = self.norm(batch.text_BTD[:, -1:], batch.examples_B[:, None], key)[:, 0]
+        text_BD, features_BD = (last_real(x_BTD, batch.entries_BT) for x_BTD in (batch.text_BTD, batch.features_BTD))
+        text_BD = self.norm(text_BD[:, None], batch.examples_B[:, None], key)[:, 0]
         if key is not None:
             text_BD = dropout(text_BD, dropout_seed(key, 0), self.config.input_dropout)
         users = [] if self.users is None else [self.users(batch.user_B)]
-        x_BD = jnp.concatenate([text_BD, batch.features_BTD[:, -1], *users], axis=-1)
+        x_BD = jnp.concatenate([text_BD, features_BD, *users], axis=-1)
         hidden_BH = jax.nn.gelu(self.hidden(x_BD))
         if key is not None:
             hidden_BH = dropout(hidden_BH, dropout_seed(key, 1), self.config.dropout)

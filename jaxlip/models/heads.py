@@ -15,6 +15,13 @@ def masked_mean(x_BTD: Float[Array, "B T D"], mask_BT: Bool[Array, "B T"]) -> Fl
     return jnp.sum(x_BTD * weight_BT1, axis=1) / jnp.maximum(weight_BT1.sum(axis=1), 1)
 
 
+def last_real(x_BTD: Float[Array, "B T D"], mask_BT: Bool[Array, "B T"]) -> Float[Array, "B D"]:
+    """The last frame of the mask, wherever the padding is; zero where there is none."""
+    last_B = mask_BT.shape[1] - 1 - jnp.argmax(mask_BT[:, ::-1], axis=1)
+    x_BD = jnp.take_along_axis(x_BTD, last_B[:, None, None], axis=1)[:, 0]
+    return jnp.where(mask_BT.any(axis=1)[:, None], x_BD, 0)
+
+
 class Classifier(nnx.Module):
     """Linear, batch norm, ReLU, dropout, Linear."""
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxlip.config import Component, require
 from jaxlip.data.batches import Corpus, Split
-from jaxlip.data.texts import AffectSpec, EntryBatch, TextData, load_texts, text_shapes
+from jaxlip.data.texts import AffectSpec, EntryBatch, TextData, load_texts, text_shapes, user_of
 from jaxlip.losses.ccc import CccLoss, ccc_loss
 from jaxlip.metrics.affect import affect_scores
 from jaxlip.metrics.mergeable import Mergeable
@@ -86,7 +86,7 @@ class Affect(Component):
         """Floors: the training labels' mean, the user's mean so far, the user's last value (the first where there is
         none)."""
         batch, known = split.buckets[0], train.buckets[0]
-        users_N = np.array([name.partition("#")[0] for name in split.names[0]])
+        users_N = np.array([user_of(name) for name in split.names[0]])
         mean_NA = np.broadcast_to(known.target.mean(axis=0), batch.target.shape)
         past = history_of(batch.features_BTD[:, -1], spec.scale)
         floors = {name: np.where(np.isnan(value_NA), mean_NA, value_NA) for name, value_NA in past.items()}
