@@ -132,13 +132,14 @@ def sign_clips(config: SignData, rejections: Rejections) -> Iterator[tuple[ClipR
 
 def sign_examples(clip: FaceClip, vocabulary: Vocabulary, words: Vocabulary) -> Iterator[Example]:
     """The clip as one example. Words that the model's vocabulary lacks are in `words` alone: no output can be right."""
-    known = vocabulary.unit != "words" and clip.words or [w for w in clip.words if w.text in set(vocabulary.tokens)]
+    said = [word.text for word in clip.words]
+    known = [text for text in said if vocabulary.unit != "words" or text in vocabulary.tokens]
     word_T = np.full(len(clip.frames_T), -1, np.int32)
     for place, word in enumerate(clip.words):
         word_T[word.frames(len(word_T))] = place
     label = SentenceLabel(
-        tokens=vocabulary.encode(" ".join(word.text for word in known)),
-        words=words.encode(" ".join(word.text for word in clip.words)),
+        tokens=vocabulary.encode(" ".join(known)),
+        words=words.encode(" ".join(said)),
         word_T=word_T,
     )
     length = len(clip.frames_T)

@@ -76,7 +76,7 @@ class Grouped(Protocol):
 class Teaches(Protocol):
     """A task whose models say something of classes that another model may learn to say."""
 
-    def soft_targets(self, outputs: Any, batch: Any) -> tuple[Array, Array]:
+    def soft_targets(self, outputs: Any, batch: Any) -> tuple[Any, Any]:
         """Logits [B, T, K] and which steps are real [B, T], or [B, K] and which examples are [B]."""
         ...
 

@@ -5,6 +5,7 @@ What a clip is and how it is varied is for the tasks that are made of this one: 
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +115,7 @@ class Ctc(Component):
         group_B = jnp.searchsorted(jnp.array(LENGTHS), batch.target.words.tokens_BN.sum(axis=1))
         return GroupedLoss(loss_B, group_B, fits_B.astype(loss_B.dtype))
 
-    def soft_targets(self, outputs: SentenceLogits, batch: FaceBatch) -> tuple[Array, Array]:
+    def soft_targets(self, outputs: SentenceLogits, batch: FaceBatch) -> tuple[Any, Any]:
         """Logits [B, T, K] that another model may learn to give, and which steps are real."""
         return outputs.tokens_BTK, outputs.real(batch.frames_BT & batch.examples_B[:, None])
 

@@ -105,7 +105,7 @@ class Distilled(Component):
         return self.task.score(outputs, split, train, spec)
 
 
-def together(logits: list[Array]) -> Array:
+def together(logits: list[Any]) -> Array:
     """Log-probabilities of several teachers: the mean of their probabilities."""
-    log_p = jnp.stack([jax.nn.log_softmax(part.astype(jnp.float32), axis=-1) for part in logits])
+    log_p = jnp.stack([jax.nn.log_softmax(jnp.asarray(part, jnp.float32), axis=-1) for part in logits])
     return jax.scipy.special.logsumexp(log_p, axis=0) - jnp.log(len(logits))

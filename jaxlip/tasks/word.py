@@ -1,6 +1,7 @@
 """Isolated words: one window of a clip -> one of K words."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array
@@ -65,7 +66,7 @@ class Word(Component):
         loss_B = cross_entropy(outputs, batch.target, smoothing=self.label_smoothing)
         return GroupedLoss(loss_B, batch.target, batch.examples_B.astype(loss_B.dtype))
 
-    def soft_targets(self, outputs: Array, batch: FaceBatch) -> tuple[Array, Array]:
+    def soft_targets(self, outputs: Any, batch: FaceBatch) -> tuple[Any, Any]:
         """Logits [B, K] that another model may learn to give, and which examples are real."""
         return outputs, batch.examples_B
 
