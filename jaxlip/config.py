@@ -147,6 +147,10 @@ class Curriculum(Component):
     def on(self) -> bool:
         return bool(self.phases) or self.adaptive > 0
 
+    def begins(self, after: float, until: float) -> bool:
+        """Whether a phase starts in this time, its end included."""
+        return any(after < phase.start <= until for phase in self.phases)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target(Component):

@@ -9,7 +9,7 @@ from jaxlip.cli.options import Parser
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.report.parameters import parameter_table
-from jaxlip.report.plots import plot_confusion, plot_curves
+from jaxlip.report.plots import plot_confusion, plot_curves, plot_pairs
 from jaxlip.report.saved import Saved, load_saved
 from jaxlip.report.tables import format_rows, format_scores, scores_to_json, write_confusion, write_rows
 
@@ -86,6 +86,9 @@ def _write(saved: Saved, split: str, scores) -> list[pathlib.Path]:
     for name, rows in scores.tables.items():
         written.append(folder.path / f"{name}_{split}.csv")
         write_rows(rows, written[-1])
+    if scores.pairs:
+        written.append(folder.path / f"scatter_{split}.png")
+        plot_pairs(scores.pairs, written[-1])
     if scores.confusion_KK is not None:
         written += [folder.path / f"confusion_{split}.png", folder.path / f"confusion_{split}.csv"]
         plot_confusion(scores.confusion_KK, scores.classes, written[-2])

@@ -90,10 +90,11 @@ class Feed(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """The examples of one split: a batch of NumPy arrays, or a `Recipe`, and the examples' names for every bucket."""
+    """The examples of one split: a batch of NumPy arrays, or a `Recipe`, for every length bucket, and the examples'
+    names (of a recipe, `Numbered`)."""
 
     buckets: tuple[Any, ...]
-    names: tuple[Sequence[str], ...]
+    names: tuple[Any, ...]
 
     def __len__(self) -> int:
         return sum(len(names) for names in self.names)

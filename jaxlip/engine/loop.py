@@ -193,6 +193,9 @@ class Trainer:
         """Updates the control, saves, and writes the epoch's row to metrics.jsonl, TensorBoard and the screen."""
         monitored = val[self.experiment.train.monitor]
         self.control = self.control.after(monitored, self.experiment.optim, self.experiment.train)
+        if self._phase_begins():
+            # What is learned changes: the wait for something better starts anew, at the full rate.
+            self.control = Control()
         self.state = dataclasses.replace(self.state, lr_scale=replicate(np.float32(self.control.lr_scale), self.mesh))
         row = {
             "step": int(self.state.step),
@@ -217,6 +220,12 @@ class Trainer:
             self.said.add(advice)
             progress.say(f"warning: {advice}")
         return row
+
+    def _phase_begins(self) -> bool:
+        """Whether a phase of the curriculum starts with the epoch (or in the steps) after this evaluation."""
+        curriculum, past = self.experiment.curriculum, self.experiment.train.eval_epochs
+        unit = 1 if curriculum.unit == "epochs" else self.per_epoch
+        return curriculum.begins(float((self.position.epoch - past) * unit), float(self.position.epoch * unit))
 
     def _stop(self, signals: Signals) -> None:
         assert signals.received is not None

@@ -48,13 +48,15 @@ class Score:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The scores of one split. `tables` hold rows (name -> value) by table name; `confusion_KK` counts, if classes."""
+    """The scores of one split. `tables` hold rows (name -> value) by table name; `confusion_KK` counts, if classes;
+    `pairs` the truths and guesses of a regression, by group."""
 
     count: int
     scores: dict[str, Score]
     tables: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     classes: tuple[str, ...] = ()
     confusion_KK: np.ndarray | None = None
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def bootstrap(

@@ -39,12 +39,14 @@ class _Expansion(NamedTuple):
     minor_ES: np.ndarray
 
 
-class _Tables(NamedTuple):
+class Tables(NamedTuple):
     """Where a sweep for [n, k] reads. Minors lie in the order size 0, 1, ... of all square submatrices of P."""
 
     expansions: tuple[_Expansion, ...]
     facet_UJ: np.ndarray
     """The minor p(U - j) of every U, |U| = k + 1, and j in U, in ascending order."""
+    cofacet_TU: np.ndarray
+    """The U = T + j of every T, in the order of the minors."""
     smaller: tuple[np.ndarray, ...]
     """For |W| = k + 2 ... n: where f(W - u, j) is for each (W, j) and u."""
 
@@ -64,7 +66,8 @@ def _members(masks_W: np.ndarray, n: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _tables(k: int, r: int) -> _Tables:
+def tables(k: int, r: int) -> Tables:
+    """The tables for P [k, r]."""
     n, expansions, rows_columns = k + r, [], [(0, 0)]
     where: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {((), ()): 0}
     for size in range(1, min(k, r) + 1):
@@ -82,6 +85,7 @@ def _tables(k: int, r: int) -> _Tables:
     minor_of[((1 << k) - 1 - rows_M) | (columns_M << k)] = np.arange(len(rows_M))
     masks_U = _masks(n, k + 1)
     facet_UJ = minor_of[masks_U[:, None] ^ (1 << _members(masks_U, n))]
+    cofacet_TU = np.argsort(facet_UJ.reshape(-1), kind="stable").reshape(len(rows_M), r) // (k + 1)
     smaller, rank = [], np.zeros(1 << n, np.int64)
     rank[masks_U] = np.arange(len(masks_U))
     for size in range(k + 2, n + 1):
@@ -91,10 +95,10 @@ def _tables(k: int, r: int) -> _Tables:
         place_JU = np.arange(size)[:, None] - (others_JU < np.arange(size)[:, None])
         smaller.append((without_WS[:, others_JU] * (size - 1) + place_JU).reshape(-1, size - 1))
         rank[masks_W] = np.arange(len(masks_W))
-    return _Tables(tuple(expansions), facet_UJ, tuple(smaller))
+    return Tables(tuple(expansions), facet_UJ, cofacet_TU, tuple(smaller))
 
 
-def _fold(operation: Any, rows: Any, index_EI: np.ndarray) -> Any:
+def fold(operation: Any, rows: Any, index_EI: np.ndarray) -> Any:
     """operation(... operation(rows[i0], rows[i1]) ..., rows[i]) for every row of the index."""
     return functools.reduce(operation, (rows[index_E] for index_E in index_EI.T))
 
@@ -105,7 +109,7 @@ def absolute_minors(P_BKR: Any, xp: Any = np) -> Any:
     entries_EB = P_BKR.reshape(B, k * r).T
     minors_MB, terms_MB = xp.ones((1, B), entries_EB.dtype), xp.ones((1, B), entries_EB.dtype)
     found = [terms_MB]
-    for entry_ES, minor_ES in _tables(k, r).expansions:
+    for entry_ES, minor_ES in tables(k, r).expansions:
         terms_of = list(zip(entry_ES.T, minor_ES.T, strict=True))
         signed = [(-1) ** i * entries_EB[e] * minors_MB[m] for i, (e, m) in enumerate(terms_of)]
         terms_MB = functools.reduce(xp.add, [abs(entries_EB[e]) * terms_MB[m] for e, m in terms_of])
@@ -116,8 +120,8 @@ def absolute_minors(P_BKR: Any, xp: Any = np) -> Any:
 
 def reaches(minors_MB: Any, k: int, r: int, xp: Any = np) -> Any:
     """S(U) / |p(U - j)| [U, k+1, B] for every U and j in U, infinite where T = U - j spans nothing."""
-    facet_UJ = _tables(k, r).facet_UJ
-    sums_UB = _fold(xp.add, minors_MB, facet_UJ)
+    facet_UJ = tables(k, r).facet_UJ
+    sums_UB = fold(xp.add, minors_MB, facet_UJ)
     facets_UJB = minors_MB[facet_UJ]
     spans_UJB = facets_UJB > 0
     return xp.where(spans_UJB, sums_UB[:, None] / xp.where(spans_UJB, facets_UJB, 1.0), xp.inf)
@@ -132,8 +136,8 @@ def sweep(P_BKR: Any, xp: Any = np) -> Iterator[Any]:
     reach_UJB = reaches(absolute_minors(P_BKR, xp), k, r, xp)
     f_EB = reach_UJB.reshape(-1, reach_UJB.shape[-1])
     yield f_EB
-    for index_EI in _tables(k, r).smaller:
-        f_EB = _fold(xp.minimum, f_EB, index_EI)
+    for index_EI in tables(k, r).smaller:
+        f_EB = fold(xp.minimum, f_EB, index_EI)
         yield f_EB
 
 

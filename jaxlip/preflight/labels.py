@@ -29,8 +29,7 @@ class KnowsAnswers(Protocol):
 
 
 def check_labels(probe: Probe) -> Iterator[Check]:
-    train = probe.corpus.splits["train"]
-    target = train.buckets[0].target
+    target = getattr(probe.batch, "target", None)
     if isinstance(target, np.ndarray) and np.issubdtype(target.dtype, np.integer):
         yield from _classes(probe)
     if isinstance(target, SentenceTarget):

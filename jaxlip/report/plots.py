@@ -45,3 +45,20 @@ def plot_confusion(confusion_KK: np.ndarray, classes: tuple[str, ...], path: pat
     axes.set_yticks(range(len(classes)), classes, fontsize=7)
     figure.colorbar(image, ax=axes, fraction=0.04, label="part of the true word's examples")
     figure.savefig(path, dpi=120)
+
+
+def plot_pairs(pairs: dict[str, tuple[np.ndarray, np.ndarray]], path: pathlib.Path) -> None:
+    """Guess over truth, a colour a group: as they are (logarithms, here), and what they are the logarithms of."""
+    figure = new_figure(13.0, 6.0)
+    for axes, scale in zip(figure.subplots(1, 2), ("log2", "linear"), strict=True):
+        for name, (truth_N, guess_N) in pairs.items():
+            x_N, y_N = (truth_N, guess_N) if scale == "log2" else (2.0**truth_N, 2.0**guess_N)
+            axes.plot(x_N, y_N, ".", markersize=2, alpha=0.5, label=name, rasterized=True)
+        shown = np.concatenate([truth_N for truth_N, _ in pairs.values()])
+        # On a linear scale the largest few would leave all others in a corner.
+        top = float(shown.max()) if scale == "log2" else float(2.0 ** np.percentile(shown, 95))
+        bottom = float(shown.min()) if scale == "log2" else 0.0
+        axes.plot([bottom, top], [bottom, top], color="grey", linewidth=1)
+        axes.set(xlabel=f"truth ({scale})", ylabel=f"guess ({scale})", xlim=(bottom, top), ylim=(bottom, top))
+        axes.legend(markerscale=5, fontsize=8)
+    figure.savefig(path, dpi=120)
