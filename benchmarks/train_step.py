@@ -24,7 +24,8 @@ def jaxlip_stepper(config: str, batch: int, frames: int, steps: int):
 
     from jaxlip.config import load_config
     from jaxlip.data.batches import FaceBatch
-    from jaxlip.engine.optim import optimizer, schedule
+    from jaxlip.engine.optim import optimizer
+    from jaxlip.engine.schedules import schedule
     from jaxlip.engine.state import initial_state
     from jaxlip.engine.step import Program
 

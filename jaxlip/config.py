@@ -55,6 +55,13 @@ class Optim(Component):
     """Factor of one plateau reduction."""
     average: float = 0.0
     """Decay of a moving average of the parameters, which is what validation and evaluation use; 0 turns it off."""
+    swa: float = 0.0
+    """Last part of training over which the average is instead the plain mean (stochastic weight averaging); 0: none.
+    Batch norms keep the running moments of the parameters that are trained."""
+    schedule: tuple[Component, ...] = ()
+    """Factors of the rate (`jaxlip.engine.schedules`) in place of `warmup_epochs` and `final`."""
+    rates: tuple[Component, ...] = ()
+    """`LayerRate`s (`jaxlip.engine.by_name`): parameters that learn at another rate, or are frozen."""
 
     def __post_init__(self):
         require(self.lr > 0, self, "lr", "positive")
@@ -65,6 +72,12 @@ class Optim(Component):
         require(self.plateau_patience >= 1, self, "plateau_patience", "1 or more")
         require(0 < self.plateau_factor <= 1, self, "plateau_factor", "in (0, 1]")
         require(0 <= self.average < 1, self, "average", "in [0, 1)")
+        require(0 <= self.swa <= 1, self, "swa", "in [0, 1]")
+        require(not (self.swa and self.average), self, "swa", "0 where there is a moving average")
+
+    @property
+    def averaged(self) -> bool:
+        return self.average > 0 or self.swa > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +88,9 @@ class Train(Component):
     """Passes over the training split at the most."""
     batch: int = 32
     """Examples a step, over all devices."""
+    accumulate: int = 1
+    """Parts in which a step's examples are processed, one after the other, to save memory. Where the loss is a mean
+    over examples, the gradient is that of the whole batch; batch norms see a part at a time."""
     seed: int = 0
     """Seeds initial parameters, batch order, dropout and augmentation."""
     steps_per_dispatch: int = 25
@@ -82,17 +98,19 @@ class Train(Component):
     eval_epochs: int = 1
     """Epochs between two evaluations on the validation split (and checkpoints)."""
     monitor: str = "loss"
-    """The validation metric (lower is better) that chooses the best checkpoint, lowers the rate and stops."""
+    """The validation metric that chooses the best checkpoint, lowers the rate and stops: errors and losses are
+    minimised, accuracies and correlations maximised."""
     patience: int = 50
     """Evaluations without a better monitored metric (by `min_delta`) before training stops."""
     min_delta: float = 0.0
-    """Smallest fall of the monitored metric that counts as better."""
+    """Smallest change of the monitored metric that counts as better."""
     keep_best: int = 1
     """Checkpoints kept by the monitored metric; the latest is always kept beside them."""
 
     def __post_init__(self):
-        for field in ("epochs", "batch", "steps_per_dispatch", "eval_epochs", "patience", "keep_best"):
+        for field in ("epochs", "batch", "accumulate", "steps_per_dispatch", "eval_epochs", "patience", "keep_best"):
             require(getattr(self, field) >= 1, self, field, "1 or more")
+        require(self.batch % self.accumulate == 0, self, "accumulate", f"a divisor of batch={self.batch}")
         require(self.min_delta >= 0, self, "min_delta", "0 or more")
         require(0 <= self.seed < 2**31 - 1, self, "seed", "from 0 to 2147483646")
 
@@ -190,6 +208,8 @@ class Experiment(Component):
     optim: Optim = Optim()
     train: Train = Train()
     curriculum: Curriculum = Curriculum()
+    initial: tuple[Component, ...] = ()
+    """`Initial`s (`jaxlip.engine.by_name`): how weights begin, by name; the model's own way where nothing is said."""
     init_from: str | None = None
     """Run whose best checkpoint gives the initial parameters (a warm start), by name or path."""
     targets: tuple[Target, ...] = ()

@@ -46,9 +46,9 @@ def test_adaptive_weights_follow_recent_losses_and_unseen_groups_weigh_one():
     curriculum = Curriculum(adaptive=0.5, memory=0.75)
     np.testing.assert_allclose(weights(curriculum, 3, (4.0, 1.0, 0.0)), [np.sqrt(1.6), np.sqrt(0.4), 1], rtol=1e-6)
     sums = GroupSums(GROUPS, jnp.array([6.0, 1.0, 0.0]), jnp.array([2.0, 4.0, 0.0]))
-    recent_G = recent_losses(curriculum, jnp.array([1.0, 0.0, 7.0]), sums)
+    recent_G = recent_losses(curriculum, jnp.array([1.0, 0.0, 7.0]), sums.loss_G, sums.count_G)
     np.testing.assert_allclose(recent_G, [0.75 + 0.25 * 3, 0.25, 7.0])
-    np.testing.assert_allclose(sums.weighted(jnp.array([1.0, 2.0, 9.0])), (6 + 2) / (2 + 8))
+    np.testing.assert_allclose(sums.weighted(jnp.array([1.0, 2.0, 9.0])).value, (6 + 2) / (2 + 8))
 
 
 @pytest.mark.parametrize("experiment", [get_config(), get_sentences()], ids=["words", "sentences"])

@@ -9,7 +9,8 @@ from jaxlip.config import Component, Optim, Train
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Control(Component):
-    """Early stopping and reduce-on-plateau, both on one validation metric (lower is better). Saved with checkpoints."""
+    """Early stopping and reduce-on-plateau, both on one validation metric (negated where higher is better). Saved with
+    checkpoints."""
 
     best: float | None = None
     """Lowest value so far, counting falls of at least min_delta."""

@@ -22,9 +22,9 @@ class GroupSums(NamedTuple):
     loss_G: Array
     count_G: Array
 
-    def weighted(self, weights_G: Float[Array, " G"]) -> Float[Array, ""]:
+    def weighted(self, weights_G: Float[Array, " G"]) -> Mean:
         """The mean loss when each example weighs what its group does; 0 where nothing weighs anything."""
-        return jnp.sum(weights_G * self.loss_G) / jnp.maximum(jnp.sum(weights_G * self.count_G), 1e-9)
+        return Mean(jnp.sum(weights_G * self.loss_G), jnp.sum(weights_G * self.count_G))
 
     def metrics(self, weights_G: Float[Array, " G"]) -> dict[str, Mean]:
         """Loss and weight of every group, for its curves."""
@@ -79,8 +79,10 @@ def group_weights(
     return weights_G
 
 
-def recent_losses(curriculum: Curriculum, recent_G: Float[Array, " G"], sums: GroupSums) -> Float[Array, " G"]:
-    """The recent losses after one more batch; groups that are not in it keep theirs."""
-    loss_G = jax.lax.stop_gradient(sums.loss_G) / jnp.maximum(sums.count_G, 1e-9)
+def recent_losses(
+    curriculum: Curriculum, recent_G: Float[Array, " G"], loss_G: Float[Array, " G"], count_G: Float[Array, " G"]
+) -> Float[Array, " G"]:
+    """The recent losses after one more batch with these sums; groups that are not in it keep theirs."""
+    loss_G = loss_G / jnp.maximum(count_G, 1e-9)
     kept_G = jnp.where(recent_G > 0, curriculum.memory, 0)
-    return jnp.where(sums.count_G > 0, kept_G * recent_G + (1 - kept_G) * loss_G, recent_G)
+    return jnp.where(count_G > 0, kept_G * recent_G + (1 - kept_G) * loss_G, recent_G)

@@ -11,16 +11,20 @@ import numpy as np
 
 from jaxlip.config import Experiment, differences
 from jaxlip.data.batches import Corpus, Dispatch, Feed, Split, epoch_plan, sequential_plan, steps_per_epoch
+from jaxlip.engine.averages import averaging
+from jaxlip.engine.by_name import initialized, matching
 from jaxlip.engine.checkpoint import Checkpoints, Meta, Position
 from jaxlip.engine.control import Control, Signals
 from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.mesh import data_mesh, replicate
-from jaxlip.engine.optim import optimizer, schedule
+from jaxlip.engine.optim import optimizer
 from jaxlip.engine.progress import Progress, format_seconds
 from jaxlip.engine.run import RunFolder
+from jaxlip.engine.schedules import schedule
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
 from jaxlip.errors import Interrupted, UserError
+from jaxlip.metrics.direction import higher_is_better
 from jaxlip.models.base import Flat
 
 # Fields that may change when a run is resumed: they do not change what a step computes (the data's fingerprint says
@@ -51,14 +55,16 @@ class Trainer:
         self.train_split, self.val_split = corpus.splits["train"], corpus.splits["val"]
         self.per_epoch = steps_per_epoch(self.train_split, train.batch)
         self.total_steps = train.epochs * self.per_epoch
-        self.mesh = data_mesh(train.batch)
+        self.mesh = data_mesh(train.batch // train.accumulate)
         self.program = Program(
             task=experiment.task,  # type: ignore[arg-type]
-            model=experiment.task.build(corpus.spec),  # type: ignore[attr-defined]
+            model=initialized(experiment.task.build(corpus.spec), experiment.initial),  # type: ignore
             spec=corpus.spec,
             tx=optimizer(experiment.optim),
             schedule=schedule(experiment.optim, steps=self.total_steps, per_epoch=self.per_epoch),
-            average=experiment.optim.average,
+            average=averaging(experiment.optim, steps=self.total_steps),
+            accumulate=train.accumulate,
+            rates=experiment.optim.rates,
             curriculum=experiment.curriculum,
             per_epoch=self.per_epoch,
         )
@@ -67,9 +73,10 @@ class Trainer:
         self.key = replicate(jax.random.key(train.seed + 1), self.mesh)
         groups = count_groups(experiment, corpus.spec)
         build = functools.partial(
-            initial_state, self.program.model, self.program.tx, experiment.optim.average > 0, groups=groups
+            initial_state, self.program.model, self.program.tx, experiment.optim.averaged, groups=groups
         )
         self.state = replicate(jax.jit(build)(jax.random.key(train.seed)), self.mesh)
+        matching(self.state.params, experiment.optim.rates, "optim.rates")
         self.position, self.control = Position(), Control()
         self.said: set[str] = set()
         self.checkpoints = Checkpoints(folder.checkpoints, keep_best=train.keep_best)
@@ -191,7 +198,8 @@ class Trainer:
 
     def _log(self, sums: dict, val: dict[str, float], speed: float, progress: Progress, events: Any) -> dict[str, Any]:
         """Updates the control, saves, and writes the epoch's row to metrics.jsonl, TensorBoard and the screen."""
-        monitored = val[self.experiment.train.monitor]
+        monitor = self.experiment.train.monitor
+        monitored = -val[monitor] if higher_is_better(monitor) else val[monitor]
         self.control = self.control.after(monitored, self.experiment.optim, self.experiment.train)
         if self._phase_begins():
             # What is learned changes: the wait for something better starts anew, at the full rate.

@@ -1,6 +1,6 @@
-"""AdamW with global-norm clipping under warmup + cosine; the plateau factor comes with the state."""
+"""AdamW with global-norm clipping; how fast it goes is a schedule's (`schedules.py`) and a layer's (`by_name.py`)."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,12 +9,6 @@ import optax
 
 from jaxlip.config import Optim
 from jaxlip.models.base import Flat
-
-
-def schedule(config: Optim, *, steps: int, per_epoch: int) -> Callable:
-    """Learning rate by step: linear warmup from 0, then cosine down to `final` of the peak."""
-    warmup = min(round(config.warmup_epochs * per_epoch), max(steps - 1, 0))
-    return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, steps, end_value=config.lr * config.final)
 
 
 def optimizer(config: Optim) -> optax.GradientTransformation:
@@ -34,11 +28,8 @@ def _matrices(params: Flat) -> dict[str, bool]:
     return {name: value.ndim > 1 and not name.endswith("bias") for name, value in params.items()}
 
 
-def moving_average(average: Flat, params: Flat, decay: float, step: jax.Array) -> Flat:
-    """One step of the average; early on it forgets faster, so that the initial parameters do not linger."""
-    keep = jnp.minimum(decay, (1 + step) / (10 + step))
-    return {name: keep * average[name] + (1 - keep) * params[name] for name in average}
-
-
-def apply_updates(params: Flat, updates: Any, rate: jax.Array) -> Flat:
+def apply_updates(params: Flat, updates: Any, rate: jax.Array, factors: Mapping[str, Any] | None = None) -> Flat:
+    """One step down the updates; `factors` multiply the rate of each parameter."""
+    if factors is not None:
+        updates = {name: factors[name] * update for name, update in updates.items()}
     return jax.tree.map(lambda p, u: p - jnp.asarray(rate, p.dtype) * u, params, updates)

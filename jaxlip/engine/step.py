@@ -1,6 +1,7 @@
 """One training step, and the dispatch that runs many of them on the device without the host looking in."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,12 +12,15 @@ from jaxtyping import Array, Int
 
 from jaxlip.config import Component, Curriculum
 from jaxlip.data.batches import Recipe
+from jaxlip.engine.averages import Average
+from jaxlip.engine.by_name import layer_factors, unfrozen
 from jaxlip.engine.curriculum import group_sums, group_weights, recent_losses
+from jaxlip.engine.gradient import Aside, gradient_in_parts, whole_gradient
 from jaxlip.engine.mesh import shard_examples
-from jaxlip.engine.optim import apply_updates, moving_average
+from jaxlip.engine.optim import apply_updates
 from jaxlip.engine.state import TrainState
 from jaxlip.metrics.mergeable import Mean, Mergeable
-from jaxlip.models.base import Model
+from jaxlip.models.base import Flat, Model
 from jaxlip.tasks.base import Task
 
 
@@ -39,8 +43,12 @@ class Program:
     spec: Component
     tx: optax.GradientTransformation
     schedule: Callable[[Array], Array]
-    average: float = 0.0
-    """Decay of the moving average of the parameters."""
+    average: Average | None = None
+    """How the average of the parameters follows them."""
+    accumulate: int = 1
+    """Parts in which a batch is processed."""
+    rates: tuple[Any, ...] = ()
+    """Parameters that learn at another rate (`LayerRate`)."""
     curriculum: Curriculum = Curriculum()
     """What each group of examples weighs in the loss, as training goes on."""
     per_epoch: int = 1
@@ -51,39 +59,48 @@ class Program:
         vary_key, model_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = self.task.vary(batch, self.spec, vary_key)
 
-        def objective(params):
-            outputs, model_state = self.model.apply(params, state.model_state, batch, model_key)
-            metrics = self.task.metrics(outputs, batch, train=True)
-            loss, recent_G = metrics["loss"].value, state.recent
-            if self.curriculum.on:
-                sums = group_sums(self.task, outputs, batch, self.spec)  # type: ignore[arg-type]
-                weights_G = group_weights(self.curriculum, sums.groups, state.step, self.per_epoch, state.recent)
-                loss, recent_G = sums.weighted(weights_G), recent_losses(self.curriculum, state.recent, sums)
-                metrics = {**metrics, **sums.metrics(weights_G)}
-            # What a model pays beside its errors, such as for experts that idle; it has no part in what selects.
-            if "penalty" in metrics:
-                loss = loss + metrics["penalty"].value
-            return loss, (metrics, model_state, recent_G)
-
-        (loss, (metrics, model_state, recent_G)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        parts = () if self.accumulate == 1 else (self.accumulate,)
+        gradient = gradient_in_parts if parts else whole_gradient
+        objective = functools.partial(self.objective, state)
+        loss, grads, aside = gradient(objective, state.params, state.model_state, batch, model_key, *parts)
+        factors = layer_factors(self.rates, state.params, state.step, self.per_epoch) if self.rates else None
+        grads = unfrozen(grads, factors) if factors else grads
         norm = optax.tree.norm(grads)
         updates, opt = self.tx.update(grads, state.opt, state.params)
         rate = self.schedule(state.step) * state.lr_scale
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         one = jnp.ones((), jnp.float32)
-        metrics = {**metrics, "grad_norm": Mean(norm, one), "lr": Mean(rate, one)}
-        params = apply_updates(state.params, updates, rate)
+        metrics = {**aside.metrics, "grad_norm": Mean(norm, one), "lr": Mean(rate, one)}
+        params = apply_updates(state.params, updates, rate, factors)
         state = TrainState(
             params=params,
-            model_state=model_state,
+            model_state=aside.model_state,
             opt=opt,
             step=state.step + 1,
             lr_scale=state.lr_scale,
-            average=moving_average(state.average, params, self.average, state.step),
+            average=self.average(state.average, params, state.step) if self.average else state.average,
             bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step),
-            recent=recent_G,
+            recent=recent_losses(self.curriculum, state.recent, *aside.group_sums)
+            if aside.group_sums
+            else state.recent,
         )
         return state, metrics
+
+    def objective(
+        self, state: TrainState, params: Flat, model_state: Flat, batch: Any, key: Array
+    ) -> tuple[Any, Array | float, Aside]:
+        """What the step minimises on (a part of) its batch."""
+        outputs, model_state = self.model.apply(params, model_state, batch, key)
+        metrics = dict(self.task.metrics(outputs, batch, train=True))
+        loss, by_group = metrics["loss"], None
+        if self.curriculum.on:
+            sums = group_sums(self.task, outputs, batch, self.spec)  # type: ignore[arg-type]
+            weights_G = group_weights(self.curriculum, sums.groups, state.step, self.per_epoch, state.recent)
+            loss, by_group = sums.weighted(weights_G), (sums.loss_G, sums.count_G)
+            metrics = {**metrics, **sums.metrics(weights_G)}
+        # What a model pays beside its errors, such as for experts that idle; it has no part in what selects.
+        penalty = metrics["penalty"].value if "penalty" in metrics else 0.0
+        return loss, penalty, Aside(metrics, model_state, by_group)
 
     def dispatch(
         self, state: TrainState, data: Any, rows_KB: Int[Array, "K B"], steps: Int[Array, ""], key: Array

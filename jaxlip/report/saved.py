@@ -92,7 +92,7 @@ def load_saved(folder: RunFolder, which: str = "best") -> Saved:
     model = meta.experiment.task.build(meta.spec)  # type: ignore[attr-defined]
     tx = optimizer(meta.experiment.optim)
 
-    averaged = meta.experiment.optim.average > 0
+    averaged = meta.experiment.optim.averaged
     groups = count_groups(meta.experiment, meta.spec)
     like = jax.eval_shape(functools.partial(initial_state, model, tx, averaged, groups=groups), jax.random.key(0))
     state = checkpoints.state(step, like)
