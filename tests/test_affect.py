@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxlip.cli import params
+from jaxlip.cli import folds, params
 from jaxlip.config import load_config
 from jaxlip.data.embedding_cache import EmbeddingCache
 from jaxlip.data.sources import emobank, essays, user_series
@@ -450,6 +450,33 @@ def test_scores_against_plain_numpy():
     )
     assert scores["seen/ccc"].value == pytest.approx(part.scores["ccc"].value)
     assert scores["ccc"].low < scores["ccc"].value < scores["ccc"].high and scores["ccc"].floor == 0
+
+
+def test_folds_predict_every_example_once_and_compare_configs(tmp_path, capsys):
+    for name, width in (("narrow", 2), ("wide", 4)):
+        (tmp_path / f"{name}.py").write_text(
+            "from jaxlip.config import Experiment, Train\n"
+            "from jaxlip.data.texts import TextData\n"
+            "from jaxlip.data.sources.user_series import UserSeries\n"
+            "from jaxlip.models.affect_mlp import AffectMlp\n"
+            "from jaxlip.tasks.affect import Affect\n"
+            "def get_config():\n"
+            f"    return Experiment(name='{name}', task=Affect(model=AffectMlp(user=2, hidden={width})),\n"
+            "        data=TextData(tfidf_width=8, user_series=UserSeries(users=9, entries=6)),\n"
+            "        train=Train(epochs=1, batch=16, monitor='disagreement'))\n"
+        )
+    configs = [str(tmp_path / f"{name}.py") for name in ("narrow", "wide")]
+    out = tmp_path / "folds.json"
+    folds.run(["--config", *configs, "--folds", "3", "--runs", str(tmp_path / "runs"), "--json", str(out)])
+    said = capsys.readouterr().out
+    assert "wide - narrow" in said and "exceeds the noise" in said
+    scores = json.loads(out.read_text())["wide"][0]["scores"]
+    assert "valence/r_composite" in scores and not any(name.startswith("seen/") for name in scores)
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
+        f"{name}-0-{fold}" for name in ("narrow", "wide") for fold in range(3)
+    ]
+    with pytest.raises(UserError, match="--metric wer is none of"):
+        folds.run(["--config", configs[0], "--folds", "3", "--runs", str(tmp_path / "runs"), "--metric", "wer"])
 
 
 def test_configs_load():

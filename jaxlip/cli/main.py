@@ -15,6 +15,7 @@ COMMANDS = (
     "preflight",
     "train",
     "evaluate",
+    "folds",
     "predict",
     "live",
     "params",
@@ -32,6 +33,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   preflight  what would make a run worthless, before its first step
   train      train an experiment from a config file
   evaluate   score a run on a split, with intervals, floors and plots
+  folds      cross-validate configs over users, and which differences exceed the noise
   predict    what is said in videos, by a trained run; with subtitles burnt in
   live       the same from a camera, as it goes
   holistic   videos of signing to landmarks of body, face and hands
