@@ -36,7 +36,7 @@ def fails(capsys, command, *arguments) -> str:
 def runs(tmp_path_factory):
     """A trained tiny run."""
     folder = tmp_path_factory.mktemp("runs")
-    train.fit(get_config(), folder, resume=False, overwrite=False)
+    train.fit(get_config(), folder, resume=False, overwrite=False, reported=True)
     return folder
 
 
@@ -98,6 +98,28 @@ def test_help_lists_fields_with_their_meaning(capsys):
     assert "--optim.lr" in said and "Peak learning rate" in said and "--resume" in said
 
 
+def test_a_run_ends_with_its_report(runs):
+    run = runs / "tiny"
+    figures = json.loads((run / "scores_val.json").read_text())
+    assert figures["count"] == 12 and len(figures["draws"]["accuracy"]["values"]) == 1000
+    said = (run / "report.html").read_text()
+    assert f"accuracy {figures['scores']['accuracy']['value']:.4f}" in said and "Scores on val" in said
+    ended = json.loads((run / "ended.json").read_text())
+    assert ended["seconds"] > 0 and ended["failure"] == ""
+    assert "jax" in json.loads((run / "config.json").read_text())["environment"]
+
+
+def test_a_report_that_cannot_be_written_is_a_warning(capsys, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(train, "write_report", broken)
+    experiment = changed(get_config(), train={"epochs": 1})
+    train.fit(experiment, tmp_path, resume=False, overwrite=False, reported=True)
+    said = capsys.readouterr().out
+    assert "warning: report.html could not be written: OSError: no space left" in said and "score it with" in said
+
+
 def test_evaluate_writes_scores_tables_and_pictures(capsys, runs, tmp_path):
     evaluate.run(["--run", "tiny", "--runs", str(runs), "--split", "test", "--json", str(tmp_path / "scores.json")])
     said = capsys.readouterr().out
@@ -109,6 +131,8 @@ def test_evaluate_writes_scores_tables_and_pictures(capsys, runs, tmp_path):
         assert name in said
     assert set(figures["gap"]) == {"loss", "accuracy"}
     run = runs / "tiny"
+    assert "Scores on test" in (run / "report.html").read_text()
+    assert set(json.loads((run / "scores_test.json").read_text())) > set(figures)
     for name in ("curves.png", "confusion_test.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     rows = list(csv.DictReader((run / "words_test.csv").read_text().splitlines()))

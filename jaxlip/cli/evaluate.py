@@ -8,10 +8,11 @@ from typing import Any
 from jaxlip.cli.options import Parser
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
-from jaxlip.report.parameters import parameter_table
 from jaxlip.report.plots import plot_confusion, plot_curves, plot_pairs
+from jaxlip.report.run_page import write_report
 from jaxlip.report.saved import Saved, load_saved
-from jaxlip.report.tables import format_rows, format_scores, scores_to_json, write_confusion, write_rows
+from jaxlip.report.scoring import score_split, write_scores
+from jaxlip.report.tables import format_rows, format_scores, write_confusion, write_rows
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -43,29 +44,22 @@ def run(arguments: Sequence[str]) -> None:
 def evaluate(saved: Saved, split: str, **moved: str) -> tuple[dict[str, Any], str]:
     """All figures, and the text that tells them; writes plots and tables into the run folder."""
     corpus = saved.corpus(**moved)
-    outputs, metrics = saved.predict(corpus, split)
-    scores = saved.task.score(outputs, corpus.splits[split], corpus.splits["train"], saved.meta.spec)
+    figures, scores = score_split(saved, corpus, split)
     gap = _generalisation_gap(saved, corpus)
-    table = parameter_table(saved.model)
-    figures = {
-        "run": str(saved.folder.path),
-        "step": saved.step,
-        "split": split,
-        "parameters": {"trainable": table["trainable"], "buffers": table["buffers"]},
-        "loss": metrics["loss"],
-        "gap": {name: {"train": train, "val": val, "gap": train - val} for name, (train, val) in gap.items()},
-        **scores_to_json(scores),
-    }
+    figures["gap"] = {name: {"train": train, "val": val, "gap": train - val} for name, (train, val) in gap.items()}
+    parameters = figures["parameters"]
     lines = [
         f"run {saved.folder.path}  checkpoint step {saved.step}  split {split}  examples {scores.count}",
-        f"parameters {table['trainable']:,} trainable, {table['buffers']:,} buffers",
+        f"parameters {parameters['trainable']:,} trainable, {parameters['buffers']:,} buffers",
         "",
         format_scores(scores),
         "",
-        f"loss {metrics['loss']:.4f}",
+        f"loss {figures['loss']:.4f}",
         *(f"train-val gap, {name}: {t:.4f} - {v:.4f} = {t - v:+.4f}" for name, (t, v) in gap.items()),
         *(f"\n{name}\n{format_rows(rows, limit=20)}" for name, rows in scores.tables.items()),
         *(f"wrote {path}" for path in _write(saved, split, scores)),
+        f"wrote {write_scores(saved, corpus, figures, scores)}",
+        f"wrote {write_report(saved.folder)}",
     ]
     return figures, "\n".join(lines)
 

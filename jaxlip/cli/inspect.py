@@ -21,7 +21,8 @@ from jaxlip.data.inspection import Inspection, inspect
 from jaxlip.data.store import MANIFEST
 from jaxlip.errors import UserError
 from jaxlip.face.features import stored_ids
-from jaxlip.report.findings import Finding, count_of, find_faults
+from jaxlip.report.finding import Finding, count_of
+from jaxlip.report.findings import find_faults
 from jaxlip.report.inspection import summarize, to_json, write_files
 from jaxlip.report.inspection_page import to_html
 from jaxlip.report.mouths import class_sheet, contact_sheet

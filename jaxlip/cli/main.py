@@ -16,6 +16,9 @@ COMMANDS = (
     "train",
     "evaluate",
     "folds",
+    "doctor",
+    "compare",
+    "report",
     "predict",
     "live",
     "params",
@@ -34,6 +37,9 @@ USAGE = """usage: jaxlip COMMAND [options]
   train      train an experiment from a config file
   evaluate   score a run on a split, with intervals, floors and plots
   folds      cross-validate configs over users, and which differences exceed the noise
+  doctor     what is wrong with a run, and what to try next
+  compare    runs side by side: is one better than another?
+  report     report.html of a run, anew
   predict    what is said in videos, by a trained run; with subtitles burnt in
   live       the same from a camera, as it goes
   holistic   videos of signing to landmarks of body, face and hands

@@ -1,5 +1,6 @@
 """Train an experiment from a config file."""
 
+import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
@@ -8,11 +9,15 @@ from jaxlip.cli.options import Parser, with_config
 from jaxlip.config import Experiment, differences
 from jaxlip.data.batches import Corpus
 from jaxlip.engine.checkpoint import Checkpoints
-from jaxlip.engine.loop import FREE_ON_RESUME, Trainer
+from jaxlip.engine.loop import FREE_ON_RESUME, NonFiniteLoss, Trainer
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
+from jaxlip.preflight.check import Check
 from jaxlip.preflight.run import preflight, stop_if_failed
+from jaxlip.report.environment import environment
+from jaxlip.report.run_page import write_report
 from jaxlip.report.saved import load_saved
+from jaxlip.report.scoring import forget_scores, score_validation
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -23,15 +28,33 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="folder of all runs")
     parser.add_argument("--no-preflight", action="store_true", help="do not look for what would make the run worthless")
+    parser.add_argument(
+        "--no-report", action="store_true", help="do not score validation and write report.html at the end"
+    )
     options, experiment = with_config(parser, arguments)
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite exclude each other.")
-    checked = not options.no_preflight
-    fit(experiment, options.runs, resume=options.resume, overwrite=options.overwrite, checked=checked)
+    fit(
+        experiment,
+        options.runs,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        checked=not options.no_preflight,
+        reported=not options.no_report,
+    )
 
 
-def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: bool, checked: bool = False) -> None:
-    """Trains to the end and says how to look at the result; if `checked`, a new run only begins after preflight."""
+def fit(
+    experiment: Experiment,
+    runs: pathlib.Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    checked: bool = False,
+    reported: bool = False,
+) -> None:
+    """Trains to the end and says how to look at the result; if `checked`, a new run only begins after preflight; if
+    `reported`, it ends with report.html."""
     folder = RunFolder(runs / experiment.name)
     resume = resume and _can_resume(folder, experiment)
     if not resume:
@@ -43,12 +66,12 @@ def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: 
     print(f"examples: {corpus.counts['examples']}   fingerprint {corpus.fingerprint}", flush=True)
     for note in corpus.notes:
         print(f"note: {note}", flush=True)
-    if checked and not resume:
-        look_before(experiment, corpus)
+    checks = look_before(experiment, corpus) if checked and not resume else []
     if not resume:
         # Only now: a mistake found while reading must not cost the run that is to be replaced.
         folder.create(overwrite=overwrite)
-        folder.write_config(experiment, corpus.fingerprint, corpus.counts)
+        noted = [dataclasses.asdict(check) for check in checks]
+        folder.write_config(experiment, corpus.fingerprint, corpus.counts, environment=environment(), preflight=noted)
     trainer = Trainer(experiment, folder, corpus)
     if resume:
         trainer.resume()
@@ -56,13 +79,41 @@ def fit(experiment: Experiment, runs: pathlib.Path, *, resume: bool, overwrite: 
     elif initial:
         trainer.warm_start(initial.state.best_params, initial.state.model_state, str(initial.folder.path))
         print(f"starting from {initial.folder.path}, step {initial.step}", flush=True)
-    trainer.fit()
+    _train(trainer, reported=reported)
     trainer.checkpoints.close()
     split = "test" if "test" in corpus.splits else "val"
     print(f"score it with: python evaluate.py --run {folder.path} --split {split}")
 
 
-def look_before(experiment: Experiment, corpus: Corpus) -> None:
+def _train(trainer: Trainer, *, reported: bool) -> None:
+    """Trains; how it ended is noted in any case, and the report written where it ended by itself."""
+    folder, began, failure = trainer.folder, time.perf_counter(), ""
+    try:
+        trainer.fit()
+    except NonFiniteLoss as error:
+        failure = str(error)
+        raise
+    finally:
+        folder.write_end(seconds=time.perf_counter() - began, failure=failure)
+        if failure and reported:
+            _report(trainer, scored=False)
+    if reported:
+        _report(trainer, scored=True)
+
+
+def _report(trainer: Trainer, *, scored: bool) -> None:
+    """Validation scored with the best checkpoint, and report.html; what goes wrong with it costs no run."""
+    try:
+        forget_scores(trainer.folder)
+        if scored:
+            score_validation(trainer)
+        print(f"wrote {write_report(trainer.folder)}", flush=True)
+    # The run is trained and saved: whatever a report cannot do is no reason to end in an error.
+    except Exception as error:
+        print(f"warning: report.html could not be written: {type(error).__name__}: {error}", flush=True)
+
+
+def look_before(experiment: Experiment, corpus: Corpus) -> list[Check]:
     """Runs preflight and says what it has against the run. Raises PreflightFailed."""
     began, checks = time.perf_counter(), list(preflight(experiment, corpus))
     for check in checks:
@@ -71,6 +122,7 @@ def look_before(experiment: Experiment, corpus: Corpus) -> None:
     fine = sum(check.verdict == "pass" for check in checks)
     print(f"preflight: {fine} of {len(checks)} checks passed in {time.perf_counter() - began:.0f} s", flush=True)
     stop_if_failed(checks)
+    return checks
 
 
 def _can_resume(folder: RunFolder, experiment: Experiment) -> bool:

@@ -18,14 +18,17 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
+        self.ended = path / "ended.json"
+        self.report = path / "report.html"
 
     @classmethod
-    def find(cls, run: str, runs: pathlib.Path) -> "RunFolder":
-        """A run by name under `runs`, or by path. Raises UserError if there is none, or it has no checkpoint."""
+    def find(cls, run: str, runs: pathlib.Path, *, trained: bool = True) -> "RunFolder":
+        """A run by name under `runs`, or by path. Raises UserError if there is none or, if it is to be `trained`, it
+        has no checkpoint."""
         for path in (runs / run, pathlib.Path(run)):
             if (path / "config.json").is_file():
                 folder = cls(path)
-                if not folder.steps:
+                if trained and not folder.steps:
                     raise UserError(f"run {path} has no checkpoint yet; train it first.")
                 return folder
         known = ", ".join(sorted(p.parent.name for p in runs.glob("*/config.json"))) or "none"
@@ -60,12 +63,27 @@ class RunFolder:
             raise UserError(f"the run folder {self.path} cannot be made: {error.strerror}.") from None
 
     def _is_own(self, path: pathlib.Path) -> bool:
-        own = {self.config, self.metrics, self.checkpoints, self.tensorboard, self.path / "curves.png"}
-        return path in own or path.suffix in (".csv", ".png", ".html")
+        own = {self.config, self.metrics, self.checkpoints, self.tensorboard, self.ended}
+        scores = path.name.startswith("scores_") and path.suffix == ".json"
+        return path in own or scores or path.suffix in (".csv", ".png", ".html")
 
-    def write_config(self, experiment: Experiment, fingerprint: str, counts: dict[str, Any]) -> None:
-        text = json.dumps({"experiment": to_json(experiment), "data": {"fingerprint": fingerprint, **counts}}, indent=1)
-        self.config.write_text(text + "\n")
+    def write_config(self, experiment: Experiment, fingerprint: str, counts: dict[str, Any], **more: Any) -> None:
+        """`more` is what else a report should know of the run's beginning: its environment, what preflight said."""
+        saved = {"experiment": to_json(experiment), "data": {"fingerprint": fingerprint, **counts}, **more}
+        self.config.write_text(json.dumps(saved, indent=1) + "\n")
+
+    def scores(self, split: str) -> pathlib.Path:
+        """The file of a split's scores."""
+        return self.path / f"scores_{split}.json"
+
+    def write_end(self, *, seconds: float, failure: str) -> None:
+        """How training ended: after how long, over all resumptions, and what it failed of, empty if it did not."""
+        seconds += self.read_end().get("seconds", 0.0)
+        self.ended.write_text(json.dumps({"seconds": round(seconds, 1), "failure": failure}) + "\n")
+
+    def read_end(self) -> dict[str, Any]:
+        """Empty where training has not ended."""
+        return json.loads(self.ended.read_text()) if self.ended.is_file() else {}
 
     def events(self) -> Any:
         """A TensorBoard writer, to be used in a `with` statement."""

@@ -5,5 +5,5 @@ HIGHER = ("accuracy", "top5", "macro_f1", "f1", "ccc", "pearson", "r_composite",
 
 def higher_is_better(name: str) -> bool:
     """Whether a metric, such as "accuracy" or "valence_ccc", is to be maximised; losses and error rates are not."""
-    last = name.rpartition("/")[2]
-    return last in HIGHER or last.endswith(tuple(f"_{word}" for word in HIGHER)) or last.startswith("ccc_")
+    last = f"_{name.rpartition('/')[2]}_"
+    return any(f"_{word}_" in last for word in HIGHER)

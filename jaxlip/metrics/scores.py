@@ -47,9 +47,20 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """An answer that was wrong: of which example (`index` in the split's order), the truth, and `note`: how wrong."""
+
+    index: int
+    example: str
+    truth: str
+    answer: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
     """The scores of one split. `tables` hold rows (name -> value) by table name; `confusion_KK` counts, if classes;
-    `pairs` the truths and guesses of a regression, by group."""
+    `pairs` the truths and guesses of a regression, by group; `worst` are the worst mistakes, worst first."""
 
     count: int
     scores: dict[str, Score]
@@ -57,6 +68,7 @@ class Scores:
     classes: tuple[str, ...] = ()
     confusion_KK: np.ndarray | None = None
     pairs: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    worst: tuple[Mistake, ...] = ()
 
 
 def bootstrap(

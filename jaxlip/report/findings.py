@@ -1,14 +1,10 @@
 """What is wrong or odd in data that were inspected: a line each, worst first, with the names of all concerned."""
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 from jaxlip.data.inspection import ClipRow, Inspection
-
-SEVERITIES = ("bad", "warn", "note")
-"""bad: scores or training would be wrong; warn: look at it; note: good to know."""
-SHOWN = 5
+from jaxlip.report.finding import Finding, count_of, worst_first
 
 FEW_EXAMPLES = 5
 LOW_DETECTION = 0.9
@@ -21,31 +17,12 @@ SHORT_WORD = 2
 UNLIKE_RATES = 0.01
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
-    """`names` are all clips, words, speakers or slots that `text` is about."""
-
-    kind: str
-    severity: str
-    text: str
-    names: tuple[str, ...] = ()
-
-    def line(self) -> str:
-        """The text with a few of the names."""
-        more = f", ... ({len(self.names)} in all)" if len(self.names) > SHOWN else ""
-        return f"{self.text}: {', '.join(self.names[:SHOWN])}{more}" if self.names else self.text
-
-
 def find_faults(inspection: Inspection) -> list[Finding]:
     """Everything, worst first."""
     checks = (_duplicates, _splits, _classes, _speakers, _left_out, _landmarks, _lengths, _features)
     found = [finding for check in checks for finding in check(inspection)]
     found += [Finding(kind="source", severity="note", text=note) for note in inspection.notes]
-    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-def count_of(number: int, singular: str, plural: str = "") -> str:
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+    return worst_first(found)
 
 
 def _duplicates(seen: Inspection) -> Iterator[Finding]:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 # Ink and surfaces by role; bars and chips take theirs from these, so that both themes are defined in one place.
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f8; --card: #ffffff; --ink: #1b2026; --soft: #5c6672; --line: #dfe3e8;
-  --bar: #14746f; --good: #1f7a3d; --warn: #9a5b00; --bad: #b3261e; --tint: #eef2f4; }
+  --bar: #14746f; --good: #1f7a3d; --warn: #9a5b00; --bad: #b3261e; --tint: #eef2f4;
+  --s0: #14746f; --s1: #c2410c; --s2: #5b4bb7; --s3: #9a6a00; --s4: #a3195b; --s5: #2563a8; }
 @media (prefers-color-scheme: dark) { :root { --page: #14171a; --card: #1c2126; --ink: #e6e9ec; --soft: #9aa5b1;
-  --line: #2e353c; --bar: #45b8ac; --good: #6fce8c; --warn: #f0b256; --bad: #ff8a80; --tint: #242b31; } }
+  --line: #2e353c; --bar: #45b8ac; --good: #6fce8c; --warn: #f0b256; --bad: #ff8a80; --tint: #242b31;
+  --s0: #45b8ac; --s1: #fb9a5e; --s2: #a99bf5; --s3: #e3bd55; --s4: #f387b8; --s5: #7fb5f0; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -39,6 +41,21 @@ tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500
 .chip { border-radius: 99px; padding: .05rem .55rem; font-size: .82rem; background: var(--tint); white-space: nowrap; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 summary { cursor: pointer; margin: 1.6rem 0 .7rem; font-weight: 600; }
+h3 { font-size: .95rem; margin: 1.2rem 0 .5rem; } .verdict { font-size: 1.05rem; margin-top: .8rem; }
+svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; } svg .dashed { stroke-dasharray: 5 4; }
+svg .floor { stroke: var(--soft); stroke-dasharray: 2 3; } svg .cell { fill: var(--bar); }
+svg .lips { fill: none; stroke: var(--ink); stroke-width: 2.5; stroke-linejoin: round; }
+svg .said { stroke: var(--bar); } svg .filled { stroke: var(--warn); } svg.strip text { font-size: 22px; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .85rem; }
+.legend svg { display: inline-block; width: 1.6rem; height: .6rem; vertical-align: middle; margin-right: .3rem; }
+.meter { display: block; width: clamp(3.5rem, 12vw, 7rem); height: .7rem; border-radius: 4px;
+  background: var(--tint); position: relative; margin-top: .35rem; }
+.meter i { position: absolute; top: 0; bottom: 0; left: 0; border-radius: 4px; background: var(--bar); }
+.meter b { position: absolute; top: -.15rem; bottom: -.15rem; width: 2px; background: var(--ink); }
+:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
+@media print { body { max-width: none; padding: 0; font-size: 10.5pt; background: #fff; }
+  .card, figure, tr { break-inside: avoid; } h2, h3, summary { break-after: avoid; } .scroll { overflow: visible; }
+  details::details-content { content-visibility: visible; block-size: auto; } }
 """
 
 WIDTH, HEIGHT, BASE, SIDE = 340, 130, 20, 6

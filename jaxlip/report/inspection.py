@@ -14,7 +14,7 @@ from jaxlip.data import quality
 from jaxlip.data.inspection import ClipRow, Inspection
 from jaxlip.data.recording import part_of
 from jaxlip.errors import UserError
-from jaxlip.report.findings import Finding
+from jaxlip.report.finding import Finding
 
 BINS = 24
 

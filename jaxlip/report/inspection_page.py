@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxlip.report import html
-from jaxlip.report.findings import Finding, count_of
+from jaxlip.report.finding import Finding, count_of
 
 ROWS = 1000
 NAMES = 40

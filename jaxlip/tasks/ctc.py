@@ -23,6 +23,7 @@ from jaxlip.metrics.edit_distance import greedy_tokens, masked_edit_distance
 from jaxlip.metrics.mergeable import Mean
 from jaxlip.metrics.scores import Scores
 from jaxlip.metrics.sentences import best_constant, emission_statistics, sentence_scores
+from jaxlip.metrics.worst import worst_sentences
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
 from jaxlip.tasks.base import GroupedLoss
@@ -136,10 +137,12 @@ class Ctc(Component):
             {"clip": clip, "said": reference, **{name: text[n] for name, text in texts.items()}}
             for n, (clip, reference) in enumerate(zip(clips, said, strict=True))
         ]
+        shown = texts["lexicon" if "lexicon" in texts else "beam"]
         stride = round(split.buckets[0].frames_BT.shape[1] / outputs[0].tokens_BTK.shape[1])
         return Scores(
             count=len(said),
             scores={f"{name}/{key}": s for name, part in by_reader.items() for key, s in part.scores.items()},
+            worst=worst_sentences(said, shown, clips),
             tables={
                 **_side_by_side(by_reader),
                 "emissions": [{**dataclasses.asdict(emissions), "infeasible_targets": len(infeasible(split, stride))}],

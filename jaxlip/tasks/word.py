@@ -17,6 +17,7 @@ from jaxlip.losses.cross_entropy import cross_entropy
 from jaxlip.metrics.classification import classification_scores
 from jaxlip.metrics.mergeable import Mean
 from jaxlip.metrics.scores import Scores
+from jaxlip.metrics.worst import reliability, worst_words
 from jaxlip.models.base import Model
 from jaxlip.tasks.answer import Answer
 from jaxlip.tasks.base import GroupedLoss
@@ -76,8 +77,14 @@ class Word(Component):
     def score(self, outputs: list[np.ndarray], split: Split, train: Split, spec: WordSpec) -> Scores:
         labels_N = np.concatenate([bucket.target for bucket in split.buckets])
         train_labels_M = np.concatenate([bucket.target for bucket in train.buckets])
-        clips_N = np.array([name.partition("#")[0] for names in split.names for name in names])
-        return classification_scores(np.concatenate(outputs), labels_N, clips_N, train_labels_M, spec.classes)
+        names = [name for bucket in split.names for name in bucket]
+        clips_N, logits_NK = np.array([name.partition("#")[0] for name in names]), np.concatenate(outputs)
+        scores = classification_scores(logits_NK, labels_N, clips_N, train_labels_M, spec.classes)
+        return dataclasses.replace(
+            scores,
+            tables={**scores.tables, "calibration": reliability(logits_NK, labels_N)},
+            worst=worst_words(logits_NK, labels_N, names, spec.classes),
+        )
 
     def perfect(self, split: Split, spec: WordSpec) -> list[np.ndarray]:
         """Logits that get every word right."""
