@@ -12,11 +12,13 @@ from jaxlip.preflight.inputs import check_inputs
 from jaxlip.preflight.labels import check_labels
 from jaxlip.preflight.leaks import check_leaks
 from jaxlip.preflight.probe import Probe
+from jaxlip.preflight.signs import check_signs
 from jaxlip.preflight.use import check_use
 
 CHECKS: tuple[Callable[[Probe], Iterable[Check]], ...] = (
     check_inputs,
     check_faces,
+    check_signs,
     check_labels,
     check_leaks,
     check_use,
