@@ -7,9 +7,11 @@ from typing import Any
 from jaxlip.report import charts, html
 from jaxlip.report.compare import Comparison
 from jaxlip.report.record import Record
+from jaxlip.report.run_page import criteria_table
 from jaxlip.report.verdict import Judged
 
 STEPS = ("minimum", "target", "stretch")
+TONES = {"better": "good", "worse": "bad", "no clear difference": ""}
 
 
 def to_text(found: Comparison) -> str:
@@ -29,7 +31,11 @@ def to_text(found: Comparison) -> str:
     for run, judged in found.criteria.items():
         lines += ["", f"success criteria of {run}", *_columns([_criterion(j) for j in judged])]
     if tested := list(_tests(found)):
-        lines += ["", f"paired bootstrap over the same examples: is it better than {found.runs[0]}?", *_columns(tested)]
+        lines += [
+            "",
+            f"paired bootstrap over the same examples: better than {found.runs[0]}, and in what part of the draws?",
+        ]
+        lines += _columns(tested)
     lines += [f"\nlook: {finding.line()}" for finding in found.findings]
     return "\n".join(lines)
 
@@ -54,13 +60,12 @@ def _criterion(judged: Judged) -> list[str]:
 
 
 def _tests(found: Comparison) -> Iterator[list[str]]:
+    """Score, run, difference, interval, part of the draws in which it is better, answer."""
     for name, row in found.differences.items():
-        for run, difference in zip(found.runs, row, strict=True):
-            if difference is not None:
-                answer = "no clear difference"
-                if difference.clear:
-                    answer = "better" if difference.probability > 0.5 else "worse"
-                yield [name, run, str(difference), answer]
+        for run, d in zip(found.runs, row, strict=True):
+            if d is not None:
+                answer = "no clear difference" if not d.clear else "better" if d.probability > 0.5 else "worse"
+                yield [name, run, f"{d.value:+.4f}", f"[{d.low:+.4f}, {d.high:+.4f}]", f"{d.probability:.1%}", answer]
 
 
 def to_json(found: Comparison) -> dict[str, Any]:
@@ -84,18 +89,18 @@ def to_json(found: Comparison) -> dict[str, Any]:
 
 def to_html(found: Comparison, records: Sequence[Record]) -> str:
     def numbers(rows: dict[str, list[Any]]) -> str:
-        body = ([html.text(name), *(html.text(cell) for cell in row)] for name, row in rows.items())
-        return html.table(("", *found.runs), body)
+        body = ([html.text(name), *(html.text(cell) for cell in row), ""] for name, row in rows.items())
+        return html.table(("", *found.runs, ""), body, numbers=range(1, len(found.runs) + 1))
 
     scores = {
         name: ["-" if s is None else f"{s.value:.4f} [{s.low:.4f}, {s.high:.4f}]" for s in row]
         for name, row in found.scores.items()
     }
-    tests = [[html.text(cell) for cell in row] for row in _tests(found)]
-    criteria = [
-        f"<h3>{html.text(run)}</h3>" + html.table(("criterion", "value", *STEPS), _ticked(judged), numbers=(1,))
-        for run, judged in found.criteria.items()
+    tests = [
+        [html.text(name), html.text(run), html.chip(answer, TONES[answer]), *map(html.text, cells), ""]
+        for name, run, *cells, answer in _tests(found)
     ]
+    criteria = [f"<h3>{html.text(run)}</h3>{criteria_table(judged)}" for run, judged in found.criteria.items()]
     settings = {field: [_shown(value) for value in row] for field, row in found.settings.items()}
     return html.page(
         "Runs compared",
@@ -103,8 +108,11 @@ def to_html(found: Comparison, records: Sequence[Record]) -> str:
         html.section(f"Scores on {found.split}", html.paragraph("With 95 % intervals."), numbers(scores | found.facts)),
         html.section(
             f"Better than {found.runs[0]}?",
-            html.paragraph("By a paired bootstrap over the same examples: the difference, and the part of the draws."),
-            html.table(("score", "run", "difference", "answer"), tests),
+            html.paragraph(
+                "By a paired bootstrap over the same examples: the difference, its 95 % interval, and in what part "
+                "of the draws the run is better."
+            ),
+            html.table(("score", "run", "", "difference", "interval", "better in", ""), tests, numbers=(3, 4, 5)),
         )
         if tests
         else "",
@@ -113,15 +121,6 @@ def to_html(found: Comparison, records: Sequence[Record]) -> str:
         html.section("Config, where it differs", numbers(settings) if settings else html.paragraph("Nowhere.")),
         html.section("Curves", html.plots(*_curves(found, records))),
     )
-
-
-def _ticked(judged: Sequence[Judged]) -> Iterator[list[str]]:
-    for j in judged:
-        metric, value, *steps = _criterion(j)
-        chips = [
-            html.chip(step[3:].strip(), "good" if step.startswith("[x]") else "bad") if step else "" for step in steps
-        ]
-        yield [html.text(metric), value, *chips]
 
 
 def _curves(found: Comparison, records: Sequence[Record]) -> Iterator[str]:

@@ -19,6 +19,8 @@ LOSS_ROSE = 1.15
 TREND = 3.0
 """A slope counts from so many of its standard errors on."""
 COLLAPSED = 0.99
+UNBOUNDED = ("loss", "mse", "rmse", "mae")
+"""Last words of metrics without a scale of their own: rules with a limit in [0, 1] say nothing of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +38,11 @@ class Pair:
 
 def sign_of(name: str) -> int:
     return 1 if higher_is_better(name) else -1
+
+
+def headline_pair(record: Record) -> Pair | None:
+    """What the run is judged by, if it is a score with a scale."""
+    return None if record.headline.endswith(UNBOUNDED) else pair_of(record, record.headline)
 
 
 def pair_of(record: Record, name: str) -> Pair | None:
@@ -121,7 +128,7 @@ def overfits(record: Record) -> tuple[float, str, bool] | None:
                 f"while train/loss fell from {-loss.train_E[best]:.2f} to {-loss.train_E[-1]:.2f}"
             )
     name = record.headline
-    score = pair_of(record, name) if name != "loss" else None
+    score = headline_pair(record)
     if score is not None:
         onset = gap_onset(score.gap_E)
         best, sign = int(score.val_E.argmax()), sign_of(name)
@@ -154,7 +161,7 @@ def gap_limit(record: Record, name: str) -> float:
 def wide_gap(record: Record) -> Iterator[Finding]:
     """Training better than validation by more than the config's target, though both still get better."""
     name = record.headline
-    gap = record.gap(name) if name != "loss" else None
+    gap = None if name.endswith(UNBOUNDED) else record.gap(name)
     if gap is None or gap <= gap_limit(record, name) or overfits(record) or len(record.rows) < FEW_ROWS:
         return
     text = f"{name} is better by {gap:.3f} in training than in validation (limit {gap_limit(record, name):.3f})"
@@ -164,12 +171,12 @@ def wide_gap(record: Record) -> Iterator[Finding]:
 def underfitting(record: Record) -> Iterator[Finding]:
     """Training itself is poor, and validation no worse: capacity, time or regularisation."""
     name = record.headline
-    pair = pair_of(record, name) if name != "loss" else None
+    pair = headline_pair(record)
     if pair is None:
         return
     train = float(pair.train_E[-1])
     poor = train < 0.5 if sign_of(name) > 0 else -train > 0.5
-    if not poor or pair.gap_E[-1] > 0.1 or overfits(record):
+    if not poor or pair.gap_E[-1] > 0.1 or overfits(record) or any(wide_gap(record)):
         return
     held = ", ".join(f"{path} {value:g}" for path, value in _regularisers(record).items())
     train, val = sign_of(name) * train, sign_of(name) * float(pair.val_E[-1])

@@ -21,7 +21,7 @@ body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background:
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .7rem; }
 p { margin: .3rem 0; } .soft { color: var(--soft); } code { font-size: .92em; overflow-wrap: anywhere; }
 .cards, .plots, .pictures { display: grid; gap: .8rem; }
-.cards { grid-template-columns: repeat(auto-fill, minmax(7.9rem, 1fr)); margin-top: 1.2rem; }
+.cards { grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); margin-top: 1.2rem; }
 .plots { grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); }
 .pictures { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem .9rem; }
@@ -34,7 +34,7 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
 svg .bar { fill: var(--bar); } svg .axis { stroke: var(--line); }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-td:last-child { width: 99%; }
+td:last-child { width: 99%; } td:first-child code { white-space: nowrap; }
 th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -53,6 +53,7 @@ svg .said { stroke: var(--bar); } svg .filled { stroke: var(--warn); } svg.strip
 .meter i { position: absolute; top: 0; bottom: 0; left: 0; border-radius: 4px; background: var(--bar); }
 .meter b { position: absolute; top: -.15rem; bottom: -.15rem; width: 2px; background: var(--ink); }
 :focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
+@media (max-width: 40rem) { th, td { padding: .35rem .45rem; } .number { white-space: normal; } }
 @media print { body { max-width: none; padding: 0; font-size: 10.5pt; background: #fff; }
   .card, figure, tr { break-inside: avoid; } h2, h3, summary { break-after: avoid; } .scroll { overflow: visible; }
   details::details-content { content-visibility: visible; block-size: auto; } }
@@ -116,7 +117,7 @@ def table(headings: Sequence[str], rows_html: Iterable[Sequence[str]], numbers: 
         + "</tr>"
         for row in rows_html
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def bars(title: str, counts: Mapping[str, int], unit: str) -> str:

@@ -81,30 +81,25 @@ def _figures(record: Record, found: Sequence[Finding]) -> str:
 
 
 def _targets(judged: Sequence[Judged]) -> str:
-    if not judged:
-        return ""
+    return html.section("Success criteria", criteria_table(judged)) if judged else ""
+
+
+def criteria_table(judged: Sequence[Judged]) -> str:
+    """A row a criterion: its value, and each step reached or missed."""
 
     def step(j: Judged, name: str) -> str:
         limit = getattr(j.target, name)
         if limit is None:
             return ""
-        met = name in j.reached
-        word = "not measured" if j.value is None else "reached" if met else "missed"
-        tone = "" if j.value is None else "good" if met else "bad"
         sign = "at most" if j.target.lower else "at least"
-        mark = "" if j.value is None else "✓ " if met else "✗ "
-        return f"{html.text(f'{sign} {limit:g}')} {html.chip(mark + word, tone)}"
+        said, tone = ("✓ reached", "good") if name in j.reached else ("✗ missed", "bad")
+        return f"{html.text(f'{sign} {limit:g}')} {html.chip(said, tone) if j.value is not None else ''}"
 
-    rows = (
-        [
-            html.text(j.target.metric),
-            "" if j.value is None else f"{j.value:.4f}",
-            *(step(j, name) for name in ("minimum", "target", "stretch")),
-        ]
-        for j in judged
-    )
-    table = html.table(("criterion", "value", "minimum", "target", "stretch"), rows, numbers=(1,))
-    return html.section("Success criteria", table)
+    def row(j: Judged) -> list[str]:
+        value = html.chip("not measured") if j.value is None else f"{j.value:.4f}"
+        return [html.text(j.target.metric), value, *(step(j, name) for name in ("minimum", "target", "stretch")), ""]
+
+    return html.table(("criterion", "value", "minimum", "target", "stretch", ""), map(row, judged), numbers=range(1, 5))
 
 
 def _findings(findings: Sequence[Finding]) -> str:
@@ -122,7 +117,7 @@ def _findings(findings: Sequence[Finding]) -> str:
 def _curves(record: Record) -> str:
     floors = record.scores.get("val", {}).get("scores", {})
     drawn = []
-    for name in record.metrics:
+    for name in sorted(record.metrics, key=lambda name: (name != record.headline, name != "loss")):
         lines = [
             charts.Line(
                 label="train, while training" if part == "train" else "validation",
@@ -132,7 +127,8 @@ def _curves(record: Record) -> str:
                 dashed=part == "train",
             )
             for number, part in enumerate(("val", "train"))
-            if len(curve := record.curve(f"{part}/{name}"))
+            # A rate of failures that never occurred is no picture.
+            if (curve := record.curve(f"{part}/{name}")).values_E.any()
         ]
         drawn.append(charts.curves(name, lines, floor=floors.get(name, {}).get("floor")))
     for name in ("lr", "grad_norm"):
