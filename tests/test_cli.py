@@ -15,7 +15,7 @@ from jaxlip.cli import evaluate, params, train
 from jaxlip.cli.main import guarded
 from jaxlip.config import Experiment, Target, differences, from_json, load_config, override, to_json
 from jaxlip.data.face import FaceData
-from jaxlip.engine.loop import FREE_ON_RESUME
+from jaxlip.engine.loop import FREE_ON_RESUME, NonFiniteLoss
 from jaxlip.errors import UserError
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -118,6 +118,17 @@ def test_a_report_that_cannot_be_written_is_a_warning(capsys, tmp_path, monkeypa
     train.fit(experiment, tmp_path, resume=False, overwrite=False, reported=True)
     said = capsys.readouterr().out
     assert "warning: report.html could not be written: OSError: no space left" in said and "score it with" in said
+
+
+def test_what_training_failed_of_is_noted_and_reported(tmp_path, monkeypatch):
+    def fail(_):
+        raise NonFiniteLoss("loss or gradient is not finite at step 7")
+
+    monkeypatch.setattr(train.Trainer, "fit", fail)
+    with pytest.raises(NonFiniteLoss):
+        train.fit(get_config(), tmp_path, resume=False, overwrite=False, reported=True)
+    assert "not finite at step 7" in json.loads((tmp_path / "tiny/ended.json").read_text())["failure"]
+    assert "rule nan_onset" in (tmp_path / "tiny/report.html").read_text()
 
 
 def test_evaluate_writes_scores_tables_and_pictures(capsys, runs, tmp_path):

@@ -18,6 +18,7 @@ from jaxlip.metrics.worst import reliability, worst_sentences, worst_words
 from jaxlip.report.compare import compare
 from jaxlip.report.compare_page import to_html as compared_html
 from jaxlip.report.compare_page import to_text
+from jaxlip.report.html import STYLE
 from jaxlip.report.record import Record, read_record
 from jaxlip.report.run_page import to_html, write_report
 
@@ -140,6 +141,35 @@ def test_reports_of_runs_that_have_little_or_failed():
     text = to_html(failed)
     check_page(text)
     assert "Training failed: loss is not finite at &lt;step&gt; 7" in text and "rule nan_onset" in text
+
+
+def test_tables_have_the_worst_first_whichever_way_that_is():
+    run = scored()
+    groups = [{"group": g, "examples": 9, "mse": mse, "floor": 2.0} for g, mse in (("k4m2", 0.1), ("k4m5", 1.4))]
+    run.scores["test"]["tables"] = {"groups": groups, "words": run.scores["test"]["tables"]["words"]}
+    text = to_html(run)
+    assert text.index("k4m5") < text.index("k4m2") and "Groups, worst first" in text
+    recalls = sorted((row["recall"], row["word"]) for row in run.scores["test"]["tables"]["words"])
+    table = text[text.index("Words, worst first") :]
+    assert table.index(f"<td>{recalls[0][1]}</td>") < table.index(f"<td>{recalls[-1][1]}</td>")
+
+
+def test_colours_can_be_told_from_what_is_behind_them():
+    """Contrast by WCAG 2: 4.5 for text, 3 for lines, in both themes."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = STYLE[: STYLE.index("@media")], STYLE[STYLE.index("@media") : STYLE.index("box-sizing")]
+    for theme in (light, dark):
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", theme))
+        for name, colour in colours.items():
+            least = 4.5 if name in ("ink", "soft", "good", "warn", "bad") else 3.0 if name[0] in "sb" else 0.0
+            for surface in ("page", "card", "tint"):
+                high, low = sorted((luminance(colour), luminance(colours[surface])), reverse=True)
+                assert (high + 0.05) / (low + 0.05) >= least, (name, surface, (high + 0.05) / (low + 0.05))
 
 
 def test_what_preflight_said_is_in_the_report():

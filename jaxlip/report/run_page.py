@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlip.engine.run import RunFolder
+from jaxlip.metrics.direction import higher_is_better
 from jaxlip.report import charts, html
 from jaxlip.report.doctor import diagnose, preflight_findings
 from jaxlip.report.finding import Finding, count_of
@@ -169,15 +170,17 @@ def _tables(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         keys = list(rows[0])
         measure = "recall" if "recall" in keys else next((k for k in keys if _is_measure(k, rows)), None)
         if measure and isinstance(rows[0][keys[0]], str) and name not in ("timings", "transcripts"):
-            rows = sorted(rows, key=lambda row, by=measure: row[by])
+            rising = measure == "recall" or higher_is_better(measure)
+            rows = sorted(rows, key=lambda row, by=measure: row[by], reverse=not rising)
         else:
             measure = None
-        cells = [_cells(row, measure) for row in rows[:ROWS]]
+        longest = max((row[measure] for row in rows), default=1.0) if measure else 1.0
+        cells = [_cells(row, measure, max(longest, 1.0)) for row in rows[:ROWS]]
         shift = 1 if measure else 0
         numbers = [i + shift for i, key in enumerate(keys) if i and not isinstance(rows[0][key], str)]
         table = html.table((keys[0], *([measure] if measure else []), *keys[1:], ""), cells, numbers)
         more = html.paragraph(f"{len(rows) - ROWS:,} more.") if len(rows) > ROWS else ""
-        title = f"{name.replace('_', ' ').capitalize()}{', lowest first' if measure else ''}"
+        title = f"{name.replace('_', ' ').capitalize()}{', worst first' if measure else ''}"
         if len(rows) > FOLDED or measure is None:
             yield html.folded(f"{title} ({count_of(len(rows), 'row')})", table, more)
         else:
@@ -188,14 +191,18 @@ def _is_measure(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     return key not in NOT_LABELS and all(isinstance(row.get(key), float) for row in rows)
 
 
-def _cells(row: Mapping[str, Any], measure: str | None) -> list[str]:
+def _cells(row: Mapping[str, Any], measure: str | None, longest: float) -> list[str]:
+    """Markup of a row; after its first cell a bar of the measure, as long as that is of the longest."""
+
     def shown(value: Any) -> str:
         return f"{value:.3f}" if isinstance(value, float) else html.text("" if value is None else value)
 
-    value = row[measure] if measure else None
-    bar = charts.meter(value, row.get("floor")) if isinstance(value, float) and 0 <= value <= 1 else ""
     first, *others = (shown(cell) for cell in row.values())
-    return [first, *([bar] if measure else []), *others, ""]
+    if measure is None:
+        return [first, *others, ""]
+    floor = row.get("floor")
+    mark = floor / longest if isinstance(floor, float) else None
+    return [first, charts.meter(row[measure] / longest, mark), *others, ""]
 
 
 def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
