@@ -4,7 +4,7 @@ python train.py --config configs/grid_ctc_best.py --data.root GRID --data.splits
 python evaluate.py --run grid_ctc_best --split test
 
 Speaker s1, test word error rate: lexicon 7.1 % [5.0, 9.4] (seeds 1 and 2: 7.1 and 6.7), grammar 6.9 %, greedy 9.0 %,
-floor 82.3 %; 8 minutes on a busy core.
+floor 82.3 %; 8 minutes on a busy core. Seeds 0 to 4 together (`jaxlip ensemble`, see the README): 6.5 %, grammar 6.0 %.
 """
 
 from jaxlip.config import Experiment, Optim, Train

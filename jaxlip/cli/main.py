@@ -19,6 +19,7 @@ COMMANDS = (
     "doctor",
     "compare",
     "report",
+    "ensemble",
     "predict",
     "live",
     "params",
@@ -40,6 +41,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   doctor     what is wrong with a run, and what to try next
   compare    runs side by side: is one better than another?
   report     report.html of a run, anew
+  ensemble   score several runs as one
   predict    what is said in videos, by a trained run; with subtitles burnt in
   live       the same from a camera, as it goes
   holistic   videos of signing to landmarks of body, face and hands

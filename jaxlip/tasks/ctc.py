@@ -27,6 +27,7 @@ from jaxlip.metrics.worst import worst_sentences
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
 from jaxlip.tasks.base import GroupedLoss
+from jaxlip.tasks.together import read_together
 from jaxlip.tasks.transcribe import Decoding, readers, timings, transcribe
 
 LENGTHS = (2, 4, 6, 8, 12, 16)
@@ -122,12 +123,49 @@ class Ctc(Component):
 
     def score(self, outputs: list[SentenceLogits], split: Split, train: Split, spec: CtcSpec) -> Scores:
         """The scores of every decoder, "greedy/wer" and so on, and tables of edits, slots, words and transcripts."""
-        known, said = references(train, spec), references(split, spec)
-        clips = [name for names in split.names for name in names]
-        constant = best_constant(known)
-        frames = [np.asarray(part.real(bucket.frames_BT)) for part, bucket in zip(outputs, split.buckets, strict=True)]
-        decoders = readers(spec, self.decode, known, words=outputs[0].words_BTK is not None)
+        frames = real_steps(outputs, split)
+        decoders = readers(spec, self.decode, references(train, spec), words=outputs[0].words_BTK is not None)
         read = {name: transcribe(reader, outputs, frames) for name, reader in decoders.items()}
+        return self._score_read(read, outputs, split, train, spec)
+
+    def log_evidence(self, outputs: list[SentenceLogits], split: Split, spec: CtcSpec) -> np.ndarray:
+        """log p [N] of what is said, by the token CTC."""
+        del spec
+        parts = []
+        for logits, bucket, frames_BT in zip(outputs, split.buckets, real_steps(outputs, split), strict=True):
+            tokens = bucket.target.tokens
+            loss_B = ctc_loss(*map(jnp.asarray, (logits.tokens_BTK, frames_BT, tokens.labels_BN, tokens.tokens_BN)))
+            parts.append(-np.asarray(loss_B))
+        return np.concatenate(parts)
+
+    def confidence(self, outputs: list[SentenceLogits], split: Split) -> np.ndarray:
+        """[N] the mean over real frames of the likeliest token's log-probability."""
+        parts = []
+        for logits, frames_BT in zip(outputs, real_steps(outputs, split), strict=True):
+            best_BT = np.asarray(jax.nn.log_softmax(logits.tokens_BTK, axis=-1).max(axis=-1))
+            parts.append((best_BT * frames_BT).sum(axis=1) / np.maximum(frames_BT.sum(axis=1), 1))
+        return np.concatenate(parts)
+
+    def score_mixture(
+        self, members: list[list[SentenceLogits]], weights_M: np.ndarray, split: Split, train: Split, spec: CtcSpec
+    ) -> Scores:
+        """Scores of several models' mixture: whole sentences are weighed, not frames; the weightiest dates them."""
+        known, frames = references(train, spec), real_steps(members[0], split)
+        read = read_together(spec, self.decode, known, members, weights_M, frames)
+        return self._score_read(read, members[int(weights_M.argmax())], split, train, spec)
+
+    def _score_read(
+        self,
+        read: dict[str, list[tuple[int, ...]]],
+        outputs: list[SentenceLogits],
+        split: Split,
+        train: Split,
+        spec: CtcSpec,
+    ) -> Scores:
+        """Scores of what the decoders have read."""
+        said, frames = references(split, spec), real_steps(outputs, split)
+        clips = [name for names in split.names for name in names]
+        constant = best_constant(references(train, spec))
         texts = {name: [spec.vocabulary.decode(ids) for ids in rows] for name, rows in read.items()}
         by_reader = {
             name: sentence_scores(said, text, clips, constant, slots=spec.slots) for name, text in texts.items()
@@ -173,6 +211,11 @@ class Ctc(Component):
             words_BTK = spelled(bucket.target.words, bucket.frames_BT, sizes[1])
             perfect.append(SentenceLogits(*map(jnp.asarray, (tokens_BTK, words_BTK, 0 * words_BTK))))
         return perfect
+
+
+def real_steps(outputs: list[SentenceLogits], split: Split) -> list[np.ndarray]:
+    """Which steps of the outputs are real, [B, T] a bucket."""
+    return [np.asarray(part.real(bucket.frames_BT)) for part, bucket in zip(outputs, split.buckets, strict=True)]
 
 
 def references(split: Split, spec: CtcSpec) -> list[str]:

@@ -83,22 +83,27 @@ def readers(spec: CtcSpec, decoding: Decoding, transcripts: Sequence[str], *, wo
     A language model, where one is asked for, helps beam and lexicon. `words`: whether the model has a word CTC.
     """
     decoding = decoding if words else dataclasses.replace(decoding, words=0.0)
+    by_name: dict[str, Reader] = {"greedy": lambda logits, frames_BT: greedy(np.asarray(logits.tokens_BTK), frames_BT)}
+    if words and spec.vocabulary.unit != "words":
+        by_name["words"] = lambda logits, frames_BT: _read_words(spec, logits, frames_BT)
+    for name, scorer in searches(spec, decoding, transcripts).items():
+        by_name[name] = functools.partial(_best, spec, decoding, scorer)
+    return by_name
+
+
+def searches(spec: CtcSpec, decoding: Decoding, transcripts: Sequence[str]) -> dict[str, Scorer | None]:
+    """What each of the searching `readers` adds to the probability of the frames; None for nothing."""
     model = decoding.language_model(transcripts, spec.words)
     fuse = TokenLm if spec.vocabulary.unit == "words" else WordLm
     fused: list[Scorer] = (
         [fuse(model, spec.vocabulary, weight=decoding.lm_weight, bonus=decoding.bonus)] if model else []
     )
-    searches: dict[str, list[Scorer]] = {"beam": fused}
+    scorers: dict[str, list[Scorer]] = {"beam": fused}
     if spec.vocabulary.unit != "words":
-        searches["lexicon"] = [automaton.lexicon(spec.words.tokens, spec.vocabulary), *fused]
+        scorers["lexicon"] = [automaton.lexicon(spec.words.tokens, spec.vocabulary), *fused]
     if spec.slots:
-        searches["grammar"] = [automaton.slots(spec.slots, spec.vocabulary)]
-    by_name: dict[str, Reader] = {"greedy": lambda logits, frames_BT: greedy(np.asarray(logits.tokens_BTK), frames_BT)}
-    if words and spec.vocabulary.unit != "words":
-        by_name["words"] = lambda logits, frames_BT: _read_words(spec, logits, frames_BT)
-    for name, scorers in searches.items():
-        by_name[name] = functools.partial(_search, spec, decoding, Sum(scorers) if scorers else None)
-    return by_name
+        scorers["grammar"] = [automaton.slots(spec.slots, spec.vocabulary)]
+    return {name: Sum(parts) if parts else None for name, parts in scorers.items()}
 
 
 def _read_words(spec: CtcSpec, logits: SentenceLogits, frames_BT: np.ndarray) -> list[tuple[int, ...]]:
@@ -106,15 +111,22 @@ def _read_words(spec: CtcSpec, logits: SentenceLogits, frames_BT: np.ndarray) ->
     return [spec.vocabulary.encode(spec.words.decode(ids)) for ids in read]
 
 
-def _search(
+def _best(
     spec: CtcSpec, decoding: Decoding, scorer: Scorer | None, logits: SentenceLogits, frames_BT: np.ndarray
 ) -> list[tuple[int, ...]]:
-    log_p_BTK = np.asarray(jax.nn.log_softmax(jnp.asarray(logits.tokens_BTK, jnp.float32), axis=-1))
-    options = {"width": decoding.width, "top_k": decoding.top_k, "nbest": decoding.nbest}
-    nbest = beam_search(log_p_BTK, frames_BT, scorer=scorer, **options)
+    nbest = search(decoding, scorer, logits, frames_BT)
     if decoding.words and spec.vocabulary.unit != "words":
         nbest = rank_by_words(spec, decoding.words, nbest, np.asarray(logits.words_BTK), frames_BT)
     return [hypotheses[0].tokens if hypotheses else () for hypotheses in nbest]
+
+
+def search(
+    decoding: Decoding, scorer: Scorer | None, logits: SentenceLogits, frames_BT: np.ndarray
+) -> list[list[Hypothesis]]:
+    """The n-best texts of each clip, best first."""
+    log_p_BTK = np.asarray(jax.nn.log_softmax(jnp.asarray(logits.tokens_BTK, jnp.float32), axis=-1))
+    options = {"width": decoding.width, "top_k": decoding.top_k, "nbest": decoding.nbest}
+    return beam_search(log_p_BTK, frames_BT, scorer=scorer, **options)
 
 
 def rank_by_words(
@@ -129,7 +141,7 @@ def rank_by_words(
     legal = [(b, n) for b, row in enumerate(texts) for n, text in enumerate(row) if known.issuperset(text.split())]
     extra = [np.full(len(row), -np.inf) for row in texts]
     if legal:
-        loss_N = _word_losses(words_BTK, frames_BT, [(b, spec.words.encode(texts[b][n])) for b, n in legal])
+        loss_N = sequence_losses(words_BTK, frames_BT, [(b, spec.words.encode(texts[b][n])) for b, n in legal])
         for (b, n), loss in zip(legal, loss_N, strict=True):
             extra[b][n] = -loss
     return rescore(nbest, extra, weight=weight)
@@ -138,18 +150,18 @@ def rank_by_words(
 _ctc_loss = jax.jit(ctc_loss)
 
 
-def _word_losses(
-    words_BTK: np.ndarray, frames_BT: np.ndarray, sentences: list[tuple[int, tuple[int, ...]]]
+def sequence_losses(
+    logits_BTK: np.ndarray, frames_BT: np.ndarray, sentences: list[tuple[int, tuple[int, ...]]]
 ) -> np.ndarray:
-    """CTC loss of every (clip, word ids); in blocks of one shape, however many there are."""
+    """CTC loss of every (clip, ids); in blocks of one shape, however many there are."""
     longest = max(len(ids) for _, ids in sentences)
     losses = []
-    for start in range(0, len(sentences), len(words_BTK)):
-        block = sentences[start : start + len(words_BTK)]
-        padded = block + [(0, ())] * (len(words_BTK) - len(block))
+    for start in range(0, len(sentences), len(logits_BTK)):
+        block = sentences[start : start + len(logits_BTK)]
+        padded = block + [(0, ())] * (len(logits_BTK) - len(block))
         tokens = stack_tokens([ids for _, ids in padded], width=-(-max(longest, 1) // WORDS) * WORDS)
         rows_B = np.array([clip for clip, _ in padded])
-        loss_B = _ctc_loss(words_BTK[rows_B], frames_BT[rows_B], tokens.labels_BN, tokens.tokens_BN)
+        loss_B = _ctc_loss(logits_BTK[rows_B], frames_BT[rows_B], tokens.labels_BN, tokens.tokens_BN)
         losses.append(np.asarray(loss_B)[: len(block)])
     return np.concatenate(losses)
 

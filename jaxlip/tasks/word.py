@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array
 
@@ -21,6 +22,7 @@ from jaxlip.metrics.worst import reliability, worst_words
 from jaxlip.models.base import Model
 from jaxlip.tasks.answer import Answer
 from jaxlip.tasks.base import GroupedLoss
+from jaxlip.tasks.together import log_mean
 
 TOP = 5
 """Words that an answer names."""
@@ -85,6 +87,25 @@ class Word(Component):
             tables={**scores.tables, "calibration": reliability(logits_NK, labels_N)},
             worst=worst_words(logits_NK, labels_N, names, spec.classes),
         )
+
+    def log_evidence(self, outputs: list[np.ndarray], split: Split, spec: WordSpec) -> np.ndarray:
+        """log p [N] of the right words."""
+        del spec
+        log_p_NK = jax.nn.log_softmax(np.concatenate(outputs), axis=-1)
+        labels_N = np.concatenate([bucket.target for bucket in split.buckets])
+        return np.asarray(log_p_NK)[np.arange(len(labels_N)), labels_N]
+
+    def confidence(self, outputs: list[np.ndarray], split: Split) -> np.ndarray:
+        """[N] log-probability of the likeliest word."""
+        del split
+        return np.asarray(jax.nn.log_softmax(np.concatenate(outputs), axis=-1).max(axis=-1))
+
+    def score_mixture(
+        self, members: list[list[np.ndarray]], weights_M: np.ndarray, split: Split, train: Split, spec: WordSpec
+    ) -> Scores:
+        """Scores of the weighted mean of several models' probabilities."""
+        mixed = [log_mean(list(parts), weights_M) for parts in zip(*members, strict=True)]
+        return self.score(mixed, split, train, spec)
 
     def perfect(self, split: Split, spec: WordSpec) -> list[np.ndarray]:
         """Logits that get every word right."""

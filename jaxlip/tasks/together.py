@@ -1,0 +1,96 @@
+"""Several models asked together: the mean of their probabilities, of a word or of a whole sentence.
+
+For sentences, the mean over models of each frame's probabilities is of little use: models that say the same at slightly
+different times blur each other. What is averaged here is the probability of the whole text, summed over all alignments
+by every model on its own.
+"""
+
+import collections
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from scipy.special import logsumexp
+
+from jaxlip.data.sentences import CtcSpec
+from jaxlip.models.heads import SentenceLogits
+from jaxlip.tasks.transcribe import CHUNK, Decoding, search, searches, sequence_losses
+
+Read = list[tuple[int, ...]]
+UNKNOWN = -1e6
+"""Log-probability of a text with an unknown word in the word CTC: after all others, and their order is kept."""
+
+
+def log_mean(members: Sequence[np.ndarray], weights_M: np.ndarray) -> np.ndarray:
+    """log of the weighted mean of the models' probabilities, from logits [..., K] of each."""
+    log_p = np.stack([np.asarray(jax.nn.log_softmax(np.asarray(m, np.float32), axis=-1)) for m in members])
+    return logsumexp(log_p, axis=0, b=np.reshape(weights_M, (-1, *[1] * (log_p.ndim - 1))))
+
+
+def read_together(
+    spec: CtcSpec,
+    decoding: Decoding,
+    transcripts: Sequence[str],
+    members: Sequence[Sequence[SentenceLogits]],
+    weights_M: np.ndarray,
+    frames: Sequence[np.ndarray],
+) -> dict[str, Read]:
+    """What a split says by every searching decoder, bucket after bucket; `members` are the outputs of each model.
+
+    A search takes the union of all models' n-best texts, and every model scores every text. Nothing is read greedily:
+    the best path of the frame-wise mean is mostly blank.
+    """
+    scorers = searches(spec, decoding, transcripts)
+    read: dict[str, Read] = {name: [] for name in scorers}
+    for *parts, frames_BT in zip(*members, frames, strict=True):
+        for start in range(0, len(frames_BT), CHUNK):
+            rows = slice(start, start + CHUNK)
+            some = [jax.tree.map(lambda array, rows=rows: array[rows], part) for part in parts]
+            for name, scorer in scorers.items():
+                found = [search(decoding, scorer, part, frames_BT[rows]) for part in some]
+                # The scorer knows no frames: what it adds to a text is the same whichever model found it.
+                lm = [{h.tokens: h.lm for row in rows_of for h in row} for rows_of in zip(*found, strict=True)]
+                read[name] += _likeliest(spec, decoding, some, weights_M, frames_BT[rows], lm)
+    return read
+
+
+def _likeliest(
+    spec: CtcSpec,
+    decoding: Decoding,
+    members: Sequence[SentenceLogits],
+    weights_M: np.ndarray,
+    frames_BT: np.ndarray,
+    lm: Sequence[dict[tuple[int, ...], float]],
+) -> Read:
+    """Of each clip's texts (with what the scorer adds), the one whose mean probability is the largest."""
+    texts = [(b, tokens) for b, row in enumerate(lm) for tokens in row]
+    if not texts:
+        return [()] * len(lm)
+    log_p_MN = np.stack([_log_p(spec, decoding, member, frames_BT, texts) for member in members])
+    added_N = np.array([lm[b][tokens] for b, tokens in texts])
+    total_N = logsumexp(log_p_MN, axis=0, b=weights_M[:, None]) + added_N
+    best: dict[int, tuple[float, tuple[int, ...]]] = collections.defaultdict(lambda: (-np.inf, ()))
+    for (b, tokens), total in zip(texts, total_N.tolist(), strict=True):
+        if total > best[b][0]:
+            best[b] = (total, tokens)
+    return [best[b][1] for b in range(len(lm))]
+
+
+def _log_p(
+    spec: CtcSpec,
+    decoding: Decoding,
+    member: SentenceLogits,
+    frames_BT: np.ndarray,
+    texts: list[tuple[int, tuple[int, ...]]],
+) -> np.ndarray:
+    """One model's log-probability of each (clip, tokens), the word CTC added with its weight."""
+    log_p_N = -sequence_losses(np.asarray(member.tokens_BTK), frames_BT, texts)
+    if not decoding.words or spec.vocabulary.unit == "words" or member.words_BTK is None:
+        return log_p_N
+    known, written = set(spec.words.tokens), [spec.vocabulary.decode(tokens) for _, tokens in texts]
+    legal = [n for n, text in enumerate(written) if known.issuperset(text.split())]
+    words_N = np.full(len(texts), UNKNOWN)
+    if legal:
+        sentences = [(texts[n][0], spec.words.encode(written[n])) for n in legal]
+        words_N[legal] = -sequence_losses(np.asarray(member.words_BTK), frames_BT, sentences)
+    return log_p_N + decoding.words * words_N

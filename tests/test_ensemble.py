@@ -1,0 +1,138 @@
+"""Ensembles: mixtures against their definition, weights against a grid, and the command on runs that were trained."""
+
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import changed, get_config, get_sentences
+
+from jaxlip.cli import ensemble
+from jaxlip.cli.main import guarded
+from jaxlip.cli.train import fit
+from jaxlip.data.sentences import stack_tokens
+from jaxlip.engine.run import RunFolder
+from jaxlip.losses.ctc import ctc_loss
+from jaxlip.models.heads import SentenceLogits
+from jaxlip.report.ensemble import fit_weights, gather, surest
+from jaxlip.report.saved import load_saved
+from jaxlip.tasks.together import log_mean, read_together
+from jaxlip.tasks.transcribe import Decoding, readers, transcribe
+
+
+def test_weights_are_the_likeliest_of_a_grid():
+    rng = np.random.default_rng(0)
+    log_p_MN = np.log(rng.uniform(0.01, 1, (2, 40)))
+    grid = np.linspace(0, 1, 1001)
+    likelihood = [np.log(w * np.exp(log_p_MN[0]) + (1 - w) * np.exp(log_p_MN[1])).sum() for w in grid]
+    assert fit_weights(log_p_MN)[0] == pytest.approx(grid[int(np.argmax(likelihood))], abs=2e-3)
+    assert fit_weights(np.stack([log_p_MN[0], log_p_MN[0] - 5])) == pytest.approx([1, 0], abs=1e-6)
+
+
+def test_log_mean_is_the_mean_of_probabilities():
+    logits = np.random.default_rng(1).normal(0, 3, (2, 5, 4)).astype(np.float32)
+    odds = np.exp(logits.astype(np.float64))
+    p = odds / odds.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(np.exp(log_mean(list(logits), np.array([0.3, 0.7]))), 0.3 * p[0] + 0.7 * p[1], rtol=1e-5)
+
+
+def test_the_surest_answers_each_example():
+    outputs = [[np.full((2, 3), m), np.full((1, 3), m)] for m in (0.0, 1.0)]
+    routed = surest(outputs, np.array([[0.9, 0.2, 0.1], [0.5, 0.3, 0.4]]))
+    np.testing.assert_array_equal(np.concatenate(routed)[:, 0], [0, 1, 1])
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    experiment = get_sentences()
+    return experiment.task.corpus(experiment.data)
+
+
+def noise(spec, seed, clips=3, frames=4):
+    rng = np.random.default_rng(seed)
+    shapes = ((clips, frames, len(spec.vocabulary)), (clips, frames, len(spec.words)))
+    return SentenceLogits(*(rng.normal(0, 2, shape).astype(np.float32) for shape in shapes))
+
+
+def test_together_is_the_text_of_the_largest_mean_probability(sentences):
+    """Brute force over every text of up to three tokens, on four frames, where few tokens are likely at all."""
+    spec, frames_BT = sentences.spec, np.ones((3, 4), bool)
+    likely = (0, 2, 3)
+    members = [noise(spec, seed) for seed in (0, 1)]
+    for member in members:
+        member.tokens_BTK[..., [k for k in range(len(spec.vocabulary)) if k not in likely]] = -60
+    decoding = Decoding(width=64, nbest=64, words=0.0)
+    weights_M = np.array([0.4, 0.6])
+    read = read_together(spec, decoding, [], [[member] for member in members], weights_M, [frames_BT])["beam"]
+    texts = [t for n in range(4) for t in itertools.product(likely[1:], repeat=n)]
+    tokens = stack_tokens(texts, width=4)
+    for clip in range(3):
+        rows = np.full(len(texts), clip)
+        args = [jnp.asarray(array) for array in (frames_BT[rows], tokens.labels_BN, tokens.tokens_BN)]
+        log_p = [-np.asarray(ctc_loss(jnp.asarray(m.tokens_BTK[rows]), *args), np.float64) for m in members]
+        # ctc_loss gives 0 for a text that does not fit.
+        fits = np.array([len(t) + sum(a == b for a, b in itertools.pairwise(t)) <= 4 for t in texts])
+        total = np.where(fits, weights_M @ np.exp(log_p), -1)
+        assert read[clip] == texts[int(total.argmax())]
+
+
+def test_one_model_twice_reads_as_it_does_alone(sentences):
+    spec, frames_BT = sentences.spec, np.ones((3, 12), bool)
+    member = noise(spec, 2, frames=12)
+    decoding = Decoding(width=8, nbest=8)
+    together = read_together(spec, decoding, [], [[member], [member]], np.array([0.5, 0.5]), [frames_BT])
+    alone = readers(spec, decoding, [])
+    assert together["lexicon"] == transcribe(alone["lexicon"], [member], [frames_BT])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two word runs and two sentence runs that differ in their seeds."""
+    folder = tmp_path_factory.mktemp("runs")
+    one = changed(get_config(), train={"epochs": 1})
+    for name, seed in (("a", 0), ("b", 1)):
+        fit(changed(one, name=name, train={"seed": seed}), folder, resume=False, overwrite=False)
+    fit(changed(get_sentences(), name="s", train={"epochs": 1}), folder, resume=False, overwrite=False)
+    fit(changed(get_sentences(), name="t", train={"epochs": 1, "seed": 1}), folder, resume=False, overwrite=False)
+    return folder
+
+
+def test_words_are_scored_by_the_mean_probability(runs, tmp_path, capsys):
+    ensemble.run(["a", "b", "--runs", str(runs), "--json", str(tmp_path / "scores.json")])
+    said = capsys.readouterr().out
+    assert "2 runs on test, 12 examples, mixed by weights 0.500, 0.500" in said
+    figures = json.loads((tmp_path / "scores.json").read_text())
+    saved = [load_saved(RunFolder.find(name, runs)) for name in "ab"]
+    corpus = saved[0].corpus()
+    p = sum(np.asarray(jax.nn.softmax(run.predict(corpus, "test")[0][0], axis=-1)) for run in saved)
+    hits = p.argmax(axis=1) == corpus.splits["test"].buckets[0].target
+    assert figures["scores"]["accuracy"]["value"] == pytest.approx(hits.mean())
+    for extra in (["--weights"], ["--route", "confidence"]):
+        ensemble.run(["a", "b", "--runs", str(runs), *extra])
+        assert "accuracy" in capsys.readouterr().out
+
+
+def test_sentences_are_scored_as_a_run_is(runs, capsys):
+    ensemble.run(["s", "t", "--runs", str(runs), "--split", "val", "--weights", "--task.decode.words", "2"])
+    said = capsys.readouterr().out
+    assert "lexicon/wer" in said and "greedy" not in said.partition("\n\n")[2].partition("\n\n")[0]
+
+
+def test_mistakes_are_one_line(runs, capsys):
+    for arguments, says in (
+        (["a"], "needs two runs"),
+        (["a", "s"], "its task is Sentence, not Word"),
+        (["a", "nobody"], "there is no run 'nobody'"),
+        (["a", "b", "--split", "dev"], "there is no split 'dev'"),
+        (["a", "b", "--weights", "--route", "confidence"], "not allowed with"),
+        (["a", "b", "--json", "no/such/file"], "cannot be written"),
+    ):
+        assert guarded(ensemble.run, [*arguments, "--runs", str(runs)]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_the_data_of_equal_runs_are_read_once(runs):
+    members = gather([load_saved(RunFolder.find(name, runs)) for name in "ab"])
+    assert members.corpora[0] is members.corpora[1]
