@@ -47,13 +47,14 @@ def test_the_surest_answers_each_example():
 @pytest.fixture(scope="module")
 def sentences():
     experiment = get_sentences()
-    return experiment.task.corpus(experiment.data)
+    return experiment.task.corpus(experiment.data)  # type: ignore[attr-defined]
 
 
 def noise(spec, seed, clips=3, frames=4):
     rng = np.random.default_rng(seed)
     shapes = ((clips, frames, len(spec.vocabulary)), (clips, frames, len(spec.words)))
-    return SentenceLogits(*(rng.normal(0, 2, shape).astype(np.float32) for shape in shapes))
+    tokens_BTK, words_BTK = (rng.normal(0, 2, shape).astype(np.float32) for shape in shapes)
+    return SentenceLogits(tokens_BTK, words_BTK)  # type: ignore[arg-type]
 
 
 def test_together_is_the_text_of_the_largest_mean_probability(sentences):
@@ -66,7 +67,7 @@ def test_together_is_the_text_of_the_largest_mean_probability(sentences):
     decoding = Decoding(width=64, nbest=64, words=0.0)
     weights_M = np.array([0.4, 0.6])
     read = read_together(spec, decoding, [], [[member] for member in members], weights_M, [frames_BT])["beam"]
-    texts = [t for n in range(4) for t in itertools.product(likely[1:], repeat=n)]
+    texts: list[tuple[int, ...]] = [t for n in range(4) for t in itertools.product(likely[1:], repeat=n)]
     tokens = stack_tokens(texts, width=4)
     for clip in range(3):
         rows = np.full(len(texts), clip)
@@ -106,8 +107,8 @@ def test_words_are_scored_by_the_mean_probability(runs, tmp_path, capsys):
     figures = json.loads((tmp_path / "scores.json").read_text())
     saved = [load_saved(RunFolder.find(name, runs)) for name in "ab"]
     corpus = saved[0].corpus()
-    p = sum(np.asarray(jax.nn.softmax(run.predict(corpus, "test")[0][0], axis=-1)) for run in saved)
-    hits = p.argmax(axis=1) == corpus.splits["test"].buckets[0].target
+    p_MNK = np.stack([jax.nn.softmax(run.predict(corpus, "test")[0][0], axis=-1) for run in saved])
+    hits = p_MNK.mean(axis=0).argmax(axis=1) == corpus.splits["test"].buckets[0].target
     assert figures["scores"]["accuracy"]["value"] == pytest.approx(hits.mean())
     for extra in (["--weights"], ["--route", "confidence"]):
         ensemble.run(["a", "b", "--runs", str(runs), *extra])

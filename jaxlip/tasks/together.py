@@ -24,7 +24,7 @@ UNKNOWN = -1e6
 def log_mean(members: Sequence[np.ndarray], weights_M: np.ndarray) -> np.ndarray:
     """log of the weighted mean of the models' probabilities, from logits [..., K] of each."""
     log_p = np.stack([np.asarray(jax.nn.log_softmax(np.asarray(m, np.float32), axis=-1)) for m in members])
-    return logsumexp(log_p, axis=0, b=np.reshape(weights_M, (-1, *[1] * (log_p.ndim - 1))))
+    return np.asarray(logsumexp(log_p, axis=0, b=np.reshape(weights_M, (-1, *[1] * (log_p.ndim - 1)))))
 
 
 def read_together(
