@@ -1,66 +1,33 @@
 """What a run's curves say of it: rules, each a function from the record to findings."""
 
-import dataclasses
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from jaxlip.metrics.direction import higher_is_better
+from jaxlip.report.doctor_advice import loosen, regularise, regularisers, scaled
+from jaxlip.report.doctor_reading import (
+    FEW_ROWS,
+    UNBOUNDED,
+    after_warmup,
+    early_stop,
+    gap_onset,
+    headline_pair,
+    pair_of,
+    sign_of,
+    steady,
+    trend,
+    waits_of,
+)
 from jaxlip.report.finding import Finding
-from jaxlip.report.record import NOT_SCORES, Curve, Record
+from jaxlip.report.record import Record
 
-FEW_ROWS = 4
-"""Evaluations below which a curve says nothing."""
 WIDE_GAP = 0.15
 """Between training and validation, of a score in [0, 1], where the config sets no target for it."""
 GROWN_GAP = 0.05
 LOSS_ROSE = 1.15
-TREND = 3.0
-"""A slope counts from so many of its standard errors on."""
 COLLAPSED = 0.99
-UNBOUNDED = ("loss", "mse", "rmse", "mae")
-"""Last words of metrics without a scale of their own: rules with a limit in [0, 1] say nothing of them."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Pair:
-    """Training and validation of one metric at the same epochs, turned so that more is better."""
-
-    epochs_E: np.ndarray
-    train_E: np.ndarray
-    val_E: np.ndarray
-
-    @property
-    def gap_E(self) -> np.ndarray:
-        return self.train_E - self.val_E
-
-
-def sign_of(name: str) -> int:
-    return 1 if higher_is_better(name) else -1
-
-
-def headline_pair(record: Record) -> Pair | None:
-    """What the run is judged by, if it is a score with a scale."""
-    return None if record.headline.endswith(UNBOUNDED) else pair_of(record, record.headline)
-
-
-def pair_of(record: Record, name: str) -> Pair | None:
-    """None where too little was logged."""
-    train, val = record.curve(f"train/{name}"), record.curve(f"val/{name}")
-    both_E = np.intersect1d(train.epochs_E, val.epochs_E)
-    if len(both_E) < FEW_ROWS:
-        return None
-    t_E, v_E = (steady(c.values_E[np.isin(c.epochs_E, both_E)]) * sign_of(name) for c in (train, val))
-    return Pair(epochs_E=both_E, train_E=t_E, val_E=v_E)
-
-
-def steady(values_E: np.ndarray) -> np.ndarray:
-    """Medians of three neighbours where there are enough to spare their noise."""
-    if len(values_E) < 10:
-        return values_E
-    padded = np.concatenate([values_E[:1], values_E, values_E[-1:]])
-    return np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
 
 
 def not_finite(record: Record) -> Iterator[Finding]:
@@ -71,7 +38,7 @@ def not_finite(record: Record) -> Iterator[Finding]:
     if bad is None and not record.failure:
         return
     saw = f"{bad[1]} is not finite from epoch {bad[0]} on" if bad else f"training ended: {record.failure}"
-    yield Finding(kind="nan_onset", severity="bad", text=saw, advice=_scaled(record, "optim.lr", 0.5))
+    yield Finding(kind="nan_onset", severity="bad", text=saw, advice=scaled(record, "optim.lr", 0.5))
 
 
 def _is_nan(value: object) -> bool:
@@ -94,7 +61,7 @@ def divergence(record: Record) -> Iterator[Finding]:
             text = (
                 f"diverged: train/{name} was {values_E[best]:.3g} at epoch {curve.epochs_E[best]:.0f} and is {last:.3g}"
             )
-            yield Finding(kind="divergence", severity="bad", text=text, advice=_scaled(record, "optim.lr", 0.3))
+            yield Finding(kind="divergence", severity="bad", text=text, advice=scaled(record, "optim.lr", 0.3))
             return
 
 
@@ -146,14 +113,6 @@ def overfits(record: Record) -> tuple[float, str, bool] | None:
     return (float(begins[0]), "; ".join(said), bool(serious)) if said else None
 
 
-def gap_onset(gap_E: np.ndarray) -> int:
-    """Since when the gap has only grown, but for noise."""
-    onset = len(gap_E) - 1
-    while onset > 0 and gap_E[onset - 1] <= gap_E[onset:].min() + 0.1 * np.ptp(gap_E[onset:]):
-        onset -= 1
-    return onset
-
-
 def gap_limit(record: Record, name: str) -> float:
     return next((target.minimum for target in record.targets if target.metric == f"gap/{name}"), WIDE_GAP)
 
@@ -178,11 +137,11 @@ def underfitting(record: Record) -> Iterator[Finding]:
     poor = train < 0.5 if sign_of(name) > 0 else -train > 0.5
     if not poor or pair.gap_E[-1] > 0.1 or overfits(record) or any(wide_gap(record)):
         return
-    held = ", ".join(f"{path} {value:g}" for path, value in _regularisers(record).items())
+    held = ", ".join(f"{path} {value:g}" for path, value in regularisers(record).items())
     train, val = sign_of(name) * train, sign_of(name) * float(pair.val_E[-1])
     text = f"underfitting: {name} is only {train:.3f} in training and {val:.3f} in validation"
     text += f" ({held})" if held else ""
-    yield Finding(kind="underfitting", severity="warn", text=text, advice=_loosen(record))
+    yield Finding(kind="underfitting", severity="warn", text=text, advice=loosen(record))
 
 
 def stopped_improving(record: Record) -> Iterator[Finding]:
@@ -210,7 +169,7 @@ def patience_short(record: Record) -> Iterator[Finding]:
     patience = record.option("train.patience", 0)
     if early_stop(record) is None or patience < 1:
         return
-    waits = _waits(record)
+    waits = waits_of(record)
     longest = max(waits[:-1], default=0)
     if longest >= 0.8 * patience and patience > 1:
         text = (
@@ -236,7 +195,7 @@ def ended_improving(record: Record) -> Iterator[Finding]:
 
 def rate_too_high(record: Record) -> Iterator[Finding]:
     """Training loss jumps up again and again."""
-    curve = _warm(record, "train/loss")
+    curve = after_warmup(record, "train/loss")
     if len(curve) < 8:
         return
     rises_E = np.diff(curve.values_E) / np.maximum(np.abs(curve.values_E[:-1]), 1e-9)
@@ -245,12 +204,12 @@ def rate_too_high(record: Record) -> Iterator[Finding]:
             f"the learning rate is too high: train/loss rises by more than 5 % in {(rises_E > 0.05).mean():.0%} of the "
         )
         text += f"epochs after warmup (optim.lr {record.option('optim.lr', math.nan):g})"
-        yield Finding(kind="rate_too_high", severity="warn", text=text, advice=_scaled(record, "optim.lr", 0.3))
+        yield Finding(kind="rate_too_high", severity="warn", text=text, advice=scaled(record, "optim.lr", 0.3))
 
 
 def rate_too_low(record: Record) -> Iterator[Finding]:
     """Training loss falls in a straight line, or hardly at all: steps are too small for the time given."""
-    curve = _warm(record, "train/loss")
+    curve = after_warmup(record, "train/loss")
     if len(curve) < 8:
         return
     values_E = steady(curve.values_E)
@@ -262,7 +221,7 @@ def rate_too_low(record: Record) -> Iterator[Finding]:
         text = f"the learning rate is too low: {late / fall:.0%} of the fall of train/loss came in the second half"
     if text:
         text += f" (optim.lr {record.option('optim.lr', math.nan):g})"
-        yield Finding(kind="rate_too_low", severity="warn", text=text, advice=_scaled(record, "optim.lr", 3.0))
+        yield Finding(kind="rate_too_low", severity="warn", text=text, advice=scaled(record, "optim.lr", 3.0))
 
 
 def blanks(record: Record) -> Iterator[Finding]:
@@ -296,92 +255,3 @@ CURVE_RULES = (
     blanks,
     infeasible,
 )
-
-
-def early_stop(record: Record) -> tuple[float, float] | None:
-    """(epoch of the best, last epoch) of a run that ended by its patience; None for all others."""
-    curve = record.curve(f"val/{record.option('train.monitor', 'loss')}")
-    waits = _waits(record)
-    if not waits or record.failure or waits[-1] < record.option("train.patience", math.inf):
-        return None
-    if curve.epochs_E[-1] >= record.option("train.epochs", 0):
-        return None
-    return float(curve.epochs_E[len(curve) - 1 - waits[-1]]), float(curve.epochs_E[-1])
-
-
-def _waits(record: Record) -> list[int]:
-    """Evaluations without a better monitored metric before each improvement, and before the end."""
-    name = record.option("train.monitor", "loss")
-    values_E = record.curve(f"val/{name}").values_E * -sign_of(name)
-    best, waits = math.inf, []
-    for value in values_E:
-        if value < best - record.option("train.min_delta", 0.0) or best == math.inf:
-            best = value
-            waits.append(0)
-        else:
-            waits[-1] += 1
-    return waits
-
-
-def trend(curve: Curve, name: str, since: float) -> str:
-    """How a metric got better since an epoch; empty where it did not beyond its noise, or is no score."""
-    late_E = curve.epochs_E >= since
-    x_E, y_E = curve.epochs_E[late_E], curve.values_E[late_E] * sign_of(name)
-    if len(x_E) < 5 or name in NOT_SCORES[1:]:
-        return ""
-    x_E, rest = x_E - x_E.mean(), len(x_E) - 2
-    slope = float(x_E @ y_E / (x_E @ x_E))
-    error = math.sqrt(((y_E - y_E.mean() - slope * x_E) ** 2).sum() / rest / (x_E @ x_E))
-    rise = slope * float(np.ptp(x_E))
-    if slope <= TREND * error or rise < 0.02 * np.ptp(curve.values_E):
-        return ""
-    first, last = (sign_of(name) * (y_E.mean() + slope * x_E[end]) for end in (0, -1))
-    return f"val/{name} went from {first:.4g} to {last:.4g}"
-
-
-def _warm(record: Record, name: str) -> Curve:
-    curve = record.curve(name)
-    warm_E = curve.epochs_E > record.option("optim.warmup_epochs", 0)
-    return Curve(epochs_E=curve.epochs_E[warm_E], values_E=curve.values_E[warm_E])
-
-
-def _scaled(record: Record, path: str, factor: float) -> str:
-    value = record.option(path)
-    return f"--{path} {value * factor:.2g}" if isinstance(value, int | float) and value else ""
-
-
-def _regularisers(record: Record) -> dict[str, float]:
-    """Dropouts, weight decay, label smoothing that are on."""
-    names = ("dropout", "weight_decay", "label_smoothing")
-    return {
-        path: value
-        for path, value in record.options()
-        if isinstance(value, int | float) and value and path.split(".")[-1].endswith(names)
-    }
-
-
-def _dropout(record: Record) -> tuple[str, float] | None:
-    """The strongest dropout, on or off."""
-    found = {p: v for p, v in record.options() if p.split(".")[-1].endswith("dropout") and isinstance(v, int | float)}
-    path = max(found, key=lambda name: found[name], default=None)
-    return None if path is None else (path, float(found[path]))
-
-
-def regularise(record: Record, *, smaller: bool = False) -> str:
-    """The next step against overfitting: a smaller model where it is far too large, dropout, else weight decay."""
-    hidden, dropout = record.option("task.model.hidden"), _dropout(record)
-    if smaller and isinstance(hidden, int):
-        return f"--task.model.hidden {hidden // 2}"
-    if dropout is not None and dropout[1] < 0.7:
-        return f"--{dropout[0]} {min(dropout[1] + 0.1, 0.7):.2g}"
-    return _scaled(record, "optim.weight_decay", 3.0)
-
-
-def _loosen(record: Record) -> str:
-    """The next step against underfitting: less of what is strongest, else a larger model."""
-    dropout, hidden = _dropout(record), record.option("task.model.hidden")
-    if dropout is not None and dropout[1] >= 0.4:
-        return f"--{dropout[0]} {dropout[1] - 0.1:.2g}"
-    if isinstance(hidden, int):
-        return f"--task.model.hidden {hidden * 3 // 2}"
-    return f"--train.epochs {2 * record.option('train.epochs', 20)}"

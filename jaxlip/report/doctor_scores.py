@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlip.metrics.direction import higher_is_better
+from jaxlip.report.doctor_advice import scaled
 from jaxlip.report.finding import Finding
 from jaxlip.report.record import Record
 
@@ -32,7 +33,9 @@ def at_floor(record: Record) -> Iterator[Finding]:
                 names.append(f"{name} {value:.4f} (floor {floor:.4f})")
         if names:
             text = f"no better on {split} than answering without looking at the input"
-            yield Finding(kind="at_floor", severity="bad", text=text, names=tuple(names), advice=_rate(record, 2.0))
+            yield Finding(
+                kind="at_floor", severity="bad", text=text, names=tuple(names), advice=scaled(record, "optim.lr", 2.0)
+            )
 
 
 def one_class(record: Record) -> Iterator[Finding]:
@@ -46,7 +49,7 @@ def one_class(record: Record) -> Iterator[Finding]:
             text = (
                 f"collapsed to one class: {word!r} is {part:.0%} of all answers on {split} and {truth:.0%} of the truth"
             )
-            yield Finding(kind="one_class", severity="bad", text=text, advice=_rate(record, 0.3))
+            yield Finding(kind="one_class", severity="bad", text=text, advice=scaled(record, "optim.lr", 0.3))
 
 
 def never_predicted(record: Record) -> Iterator[Finding]:
@@ -99,11 +102,6 @@ def _counts(figures: dict[str, Any]) -> tuple[Counter[str], Counter[str]]:
         true[classes[truth]] += count
         guessed[classes[guess]] += count
     return guessed, true
-
-
-def _rate(record: Record, factor: float) -> str:
-    rate = record.option("optim.lr")
-    return f"--optim.lr {rate * factor:.2g}" if rate else ""
 
 
 def _smooth(record: Record) -> str:
