@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jaxlip.metrics.scores import Score
 from jaxlip.report import charts, html
 from jaxlip.report.compare import Comparison
 from jaxlip.report.record import Record
@@ -88,24 +89,25 @@ def to_json(found: Comparison) -> dict[str, Any]:
 
 
 def to_html(found: Comparison, records: Sequence[Record]) -> str:
-    def numbers(rows: dict[str, list[Any]]) -> str:
-        body = ([html.text(name), *(html.text(cell) for cell in row), ""] for name, row in rows.items())
+    def numbers(rows_html: dict[str, list[str]]) -> str:
+        body = ([html.text(name), *row, ""] for name, row in rows_html.items())
         return html.table(("", *found.runs, ""), body, numbers=range(1, len(found.runs) + 1))
 
-    scores = {
-        name: ["-" if s is None else f"{s.value:.4f} [{s.low:.4f}, {s.high:.4f}]" for s in row]
-        for name, row in found.scores.items()
-    }
+    def scored(score: Score | None) -> str:
+        return "-" if score is None else f"{score.value:.4f}<br>[{score.low:.4f}, {score.high:.4f}]"
+
+    scores = {name: list(map(scored, row)) for name, row in found.scores.items()}
+    facts = {name: list(map(html.text, row)) for name, row in found.facts.items()}
     tests = [
         [html.text(name), html.text(run), html.chip(answer, TONES[answer]), *map(html.text, cells), ""]
         for name, run, *cells, answer in _tests(found)
     ]
     criteria = [f"<h3>{html.text(run)}</h3>{criteria_table(judged)}" for run, judged in found.criteria.items()]
-    settings = {field: [_shown(value) for value in row] for field, row in found.settings.items()}
+    settings = {field: [html.text(_shown(value)) for value in row] for field, row in found.settings.items()}
     return html.page(
         "Runs compared",
         ", ".join(found.runs),
-        html.section(f"Scores on {found.split}", html.paragraph("With 95 % intervals."), numbers(scores | found.facts)),
+        html.section(f"Scores on {found.split}", html.paragraph("With 95 % intervals."), numbers(scores | facts)),
         html.section(
             f"Better than {found.runs[0]}?",
             html.paragraph(

@@ -53,7 +53,7 @@ svg .said { stroke: var(--bar); } svg .filled { stroke: var(--warn); } svg.strip
 .meter i { position: absolute; top: 0; bottom: 0; left: 0; border-radius: 4px; background: var(--bar); }
 .meter b { position: absolute; top: -.15rem; bottom: -.15rem; width: 2px; background: var(--ink); }
 :focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
-@media (max-width: 40rem) { th, td { padding: .35rem .45rem; } .number { white-space: normal; } }
+@media (max-width: 40rem) { th, td { padding: .35rem .45rem; } }
 @media print { * { print-color-adjust: exact; }
   body { max-width: none; padding: 0; font-size: 10.5pt; background: #fff; }
   .card, figure, tr { break-inside: avoid; } h2, h3, summary { break-after: avoid; } .scroll { overflow: visible; }

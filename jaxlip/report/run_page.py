@@ -94,7 +94,7 @@ def criteria_table(judged: Sequence[Judged]) -> str:
             return ""
         sign = "at most" if j.target.lower else "at least"
         said, tone = ("✓ reached", "good") if name in j.reached else ("✗ missed", "bad")
-        return f"{html.text(f'{sign} {limit:g}')} {html.chip(said, tone) if j.value is not None else ''}"
+        return f"{html.chip(said, tone) if j.value is not None else ''} {html.text(f'{sign} {limit:g}')}"
 
     def row(j: Judged) -> list[str]:
         value = html.chip("not measured") if j.value is None else f"{j.value:.4f}"
