@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxlip.report import html
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 190, 40, 8, 10, 22
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 190, 46, 8, 10, 22
 PALETTE = 6
 FLOOR = 'class="floor"'
 SHADES = 8
