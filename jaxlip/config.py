@@ -171,6 +171,27 @@ class Curriculum(Component):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Fold(Component):
+    """Cross-validation: the training and validation splits together, dealt anew in parts of which one validates.
+
+    Who or what is in one part is in no other: speakers where the corpus knows enough of them, else clips. The test
+    split stays as it is. Features are standardised as they are without folds, so that all folds have one input.
+    """
+
+    of: int = 1
+    """How many parts; 1 leaves the splits alone."""
+    index: int = 0
+    """The part that validates."""
+    seed: int = 0
+    """Seeds the dealing."""
+
+    def __post_init__(self):
+        require(self.of >= 1, self, "of", "1 or more")
+        require(0 <= self.index < self.of, self, "index", f"from 0 to {self.of - 1}")
+        require(self.seed >= 0, self, "seed", "0 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Target(Component):
     """A success criterion: what a score must reach to be worth anything (`minimum`), to be good, to be excellent."""
 
@@ -210,6 +231,7 @@ class Experiment(Component):
     curriculum: Curriculum = Curriculum()
     initial: tuple[Component, ...] = ()
     """`Initial`s (`jaxlip.engine.by_name`): how weights begin, by name; the model's own way where nothing is said."""
+    fold: Fold = Fold()
     init_from: str | None = None
     """Run whose best checkpoint gives the initial parameters (a warm start), by name or path."""
     targets: tuple[Target, ...] = ()
@@ -326,13 +348,18 @@ def from_json(value: Any) -> Any:
 
 def differences(saved: Experiment, asked: Experiment, *, ignore: Sequence[str] = ()) -> list[str]:
     """Lines such as "optim.lr: 0.001 saved, 0.01 asked for" for every field that differs."""
-    old, new = dict(_flat_json(to_json(saved))), dict(_flat_json(to_json(asked)))
+    old, new = flat(saved), flat(asked)
     missing = "(no such field)"
     return [
         f"{name}: {old.get(name, missing)} saved, {new.get(name, missing)} asked for"
         for name in sorted(old.keys() | new.keys())
         if name not in ignore and old.get(name, missing) != new.get(name, missing)
     ]
+
+
+def flat(component: Component) -> dict[str, Any]:
+    """Every field of a nested config by its path, as JSON has it; the class of each component is one of them."""
+    return dict(_flat_json(to_json(component)))
 
 
 def _flat_json(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

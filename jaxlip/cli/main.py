@@ -14,6 +14,8 @@ COMMANDS = (
     "inspect",
     "preflight",
     "train",
+    "seeds",
+    "kfold",
     "evaluate",
     "folds",
     "doctor",
@@ -36,6 +38,8 @@ USAGE = """usage: jaxlip COMMAND [options]
   inspect    what to look at in data before training on them, with a report
   preflight  what would make a run worthless, before its first step
   train      train an experiment from a config file
+  seeds      train a config with several seeds at once; how far scores spread, and whether two configs differ
+  kfold      cross-validation, all folds trained at once
   evaluate   score a run on a split, with intervals, floors and plots
   folds      cross-validate configs over users, and which differences exceed the noise
   doctor     what is wrong with a run, and what to try next

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from jaxlip.cli.options import Parser, with_config
+from jaxlip.data.folds import read_corpus
 from jaxlip.preflight.run import preflight, stop_if_failed
 
 
@@ -19,7 +20,7 @@ def run(arguments: Sequence[str]) -> None:
     options, experiment = with_config(parser, arguments)
     if not options.json:
         print(f"reading data ({experiment.name})", flush=True)
-    corpus = experiment.task.corpus(experiment.data)  # type: ignore[attr-defined]
+    corpus = read_corpus(experiment)
     began, checks = time.perf_counter(), []
     for check in preflight(experiment, corpus):
         checks.append(check)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jaxlip.cli.options import Parser, with_config
 from jaxlip.config import Experiment, differences
 from jaxlip.data.batches import Corpus
+from jaxlip.data.folds import read_corpus
 from jaxlip.engine.checkpoint import Checkpoints
 from jaxlip.engine.loop import FREE_ON_RESUME, NonFiniteLoss, Trainer
 from jaxlip.engine.run import RunFolder
@@ -16,7 +17,7 @@ from jaxlip.preflight.check import Check
 from jaxlip.preflight.run import preflight, stop_if_failed
 from jaxlip.report.environment import environment
 from jaxlip.report.run_page import write_report
-from jaxlip.report.saved import load_saved
+from jaxlip.report.saved import Saved, load_saved
 from jaxlip.report.scoring import forget_scores, score_validation
 
 
@@ -56,33 +57,45 @@ def fit(
     """Trains to the end and says how to look at the result; if `checked`, a new run only begins after preflight; if
     `reported`, it ends with report.html."""
     folder = RunFolder(runs / experiment.name)
-    resume = resume and _can_resume(folder, experiment)
+    resume = resume and can_resume(folder, experiment)
     if not resume:
         folder.check_free(overwrite=overwrite)
     source = RunFolder.find(experiment.init_from, runs) if experiment.init_from and not resume else None
     initial = load_saved(source) if source else None
     print(f"reading data ({experiment.name})", flush=True)
-    corpus = experiment.task.corpus(experiment.data)  # type: ignore[attr-defined]
+    corpus = read_corpus(experiment)
     print(f"examples: {corpus.counts['examples']}   fingerprint {corpus.fingerprint}", flush=True)
     for note in corpus.notes:
         print(f"note: {note}", flush=True)
     checks = look_before(experiment, corpus) if checked and not resume else []
     if not resume:
         # Only now: a mistake found while reading must not cost the run that is to be replaced.
-        folder.create(overwrite=overwrite)
-        noted = [dataclasses.asdict(check) for check in checks]
-        folder.write_config(experiment, corpus.fingerprint, corpus.counts, environment=environment(), preflight=noted)
+        create(folder, experiment, corpus, checks, overwrite=overwrite)
     trainer = Trainer(experiment, folder, corpus)
+    begin(trainer, None if resume else initial, resume=resume)
+    _train(trainer, reported=reported)
+    trainer.checkpoints.close()
+    split = "test" if "test" in corpus.splits else "val"
+    print(f"score it with: python evaluate.py --run {folder.path} --split {split}")
+
+
+def create(
+    folder: RunFolder, experiment: Experiment, corpus: Corpus, checks: Sequence[Check], *, overwrite: bool
+) -> None:
+    """Makes the folder of a run that is about to begin."""
+    folder.create(overwrite=overwrite)
+    noted = [dataclasses.asdict(check) for check in checks]
+    folder.write_config(experiment, corpus.fingerprint, corpus.counts, environment=environment(), preflight=noted)
+
+
+def begin(trainer: Trainer, initial: Saved | None, *, resume: bool) -> None:
+    """Puts the trainer where its run left off, or at the parameters of another."""
     if resume:
         trainer.resume()
         print(f"resuming at step {int(trainer.state.step)}", flush=True)
     elif initial:
         trainer.warm_start(initial.state.best_params, initial.state.model_state, str(initial.folder.path))
         print(f"starting from {initial.folder.path}, step {initial.step}", flush=True)
-    _train(trainer, reported=reported)
-    trainer.checkpoints.close()
-    split = "test" if "test" in corpus.splits else "val"
-    print(f"score it with: python evaluate.py --run {folder.path} --split {split}")
 
 
 def _train(trainer: Trainer, *, reported: bool) -> None:
@@ -125,7 +138,7 @@ def look_before(experiment: Experiment, corpus: Corpus) -> list[Check]:
     return checks
 
 
-def _can_resume(folder: RunFolder, experiment: Experiment) -> bool:
+def can_resume(folder: RunFolder, experiment: Experiment) -> bool:
     """Whether there is a checkpoint to resume from; one with another config is refused before any data are read."""
     if not folder.path.is_dir():
         raise UserError(f"{folder.path} holds no run to resume; start it without --resume.")

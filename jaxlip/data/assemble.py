@@ -128,7 +128,7 @@ class Assembler:
 
     def split(self, split: str, config: ClipData | None = None) -> Split:
         """The split's arrays; `config` reads clips again where they are streamed."""
-        batches, names, origins = [], [], []
+        batches, names, speakers, origins = [], [], [], []
         for frames, unordered in sorted(self.rows[split].items()):
             order = sorted(range(len(unordered)), key=lambda n: unordered[n].number)
             rows = [unordered[n] for n in order]
@@ -142,11 +142,13 @@ class Assembler:
                 )
             )
             names.append(tuple(row.name for row in rows))
+            speakers.append(tuple(row.ref.speaker if row.ref else "" for row in rows))
             origins.append([(row.ref, row.first, row.length) for row in rows])
+        known = {"names": tuple(names), "speakers": tuple(speakers)}
         if not self.streamed:
-            return Split(buckets=tuple(batches), names=tuple(names))
+            return Split(buckets=tuple(batches), **known)
         assert config is not None, "only clips of a source can be streamed"
-        return StreamedSplit(buckets=tuple(batches), names=tuple(names), read=_Reader(config, origins))
+        return StreamedSplit(buckets=tuple(batches), **known, read=_Reader(config, origins))
 
 
 class _Reader:

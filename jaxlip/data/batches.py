@@ -95,6 +95,8 @@ class Split:
 
     buckets: tuple[Any, ...]
     names: tuple[Any, ...]
+    speakers: tuple[Sequence[str], ...] = ()
+    """Who is in each example, "" where nobody knows it; of no bucket where the source knows nobody."""
 
     def __len__(self) -> int:
         return sum(len(names) for names in self.names)

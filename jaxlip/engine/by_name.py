@@ -71,7 +71,7 @@ def matching(names: Iterable[str], rules: Sequence[Any], where: str) -> list[set
 
 
 def layer_factors(
-    rules: Sequence[LayerRate], params: Flat, step: Int[Array, ""], per_epoch: int
+    rules: Sequence[LayerRate], params: Flat, step: Int[Array, ""], per_epoch: int | Array
 ) -> dict[str, float | Array]:
     """What the learning rate of every parameter is multiplied by at a step."""
     chosen = matching(params, rules, "optim.rates")

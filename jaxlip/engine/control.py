@@ -5,6 +5,7 @@ import signal
 from types import FrameType
 
 from jaxlip.config import Component, Optim, Train
+from jaxlip.errors import Interrupted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,13 @@ class Signals:
 
     def __exit__(self, *_: object) -> None:
         self._restore()
+
+    def interrupted(self, where: str) -> Interrupted:
+        """How a run ends that a signal has stopped and that is saved."""
+        assert self.received is not None
+        return Interrupted(
+            int(self.received), f"stopped by {self.received.name} {where}, saved; continue with --resume."
+        )
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)

@@ -58,7 +58,7 @@ def group_weights(
     curriculum: Curriculum,
     groups: tuple[str, ...],
     step: Int[Array, ""],
-    per_epoch: int,
+    per_epoch: int | Array,
     recent_G: Float[Array, " G"],
 ) -> Float[Array, " G"]:
     """The weights in force at a step."""

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -18,12 +18,12 @@ from jaxlip.engine.control import Control, Signals
 from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer
-from jaxlip.engine.progress import Progress, format_seconds
+from jaxlip.engine.progress import Progress, Voice, format_seconds
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.schedules import schedule
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
-from jaxlip.errors import Interrupted, UserError
+from jaxlip.errors import UserError
 from jaxlip.metrics.direction import higher_is_better
 from jaxlip.models.base import Flat
 
@@ -49,7 +49,8 @@ class NonFiniteLoss(UserError):
 class Trainer:
     """A run in progress: corpus, program, state and position."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, corpus: Corpus):
+    def __init__(self, experiment: Experiment, folder: RunFolder, corpus: Corpus, like: "Trainer | None" = None):
+        """`like` is a trainer of the same model, whose initialisation need not be compiled again."""
         self.experiment, self.folder, self.corpus = experiment, folder, corpus
         train = experiment.train
         self.train_split, self.val_split = corpus.splits["train"], corpus.splits["val"]
@@ -75,7 +76,8 @@ class Trainer:
         build = functools.partial(
             initial_state, self.program.model, self.program.tx, experiment.optim.averaged, groups=groups
         )
-        self.state = replicate(jax.jit(build)(jax.random.key(train.seed)), self.mesh)
+        self.init = like.init if like else jax.jit(build)
+        self.state = replicate(self.init(jax.random.key(train.seed)), self.mesh)
         matching(self.state.params, experiment.optim.rates, "optim.rates")
         self.position, self.control = Position(), Control()
         self.said: set[str] = set()
@@ -129,53 +131,79 @@ class Trainer:
         feed, val_feed = self.train_split.feed(put), self.val_split.feed(put)
         row: dict[str, Any] = (self.folder.read_metrics() or [{}])[-1]
         with self.folder.events() as events, Signals() as signals, jax.set_mesh(self.mesh):
-            while self.position.epoch < train.epochs and not self.control.exhausted(train):
+            while not self.ended:
                 began = time.perf_counter()
                 self._train_epoch(feed, signals, progress)
                 speed = len(self.train_split) / (time.perf_counter() - began)
-                sums = self.position.sums
-                self.position = Position(epoch=self.position.epoch + 1)
-                if self.position.epoch % train.eval_epochs and self.position.epoch < train.epochs:
+                sums = self.end_epoch()
+                if not self.evaluation_due:
                     continue
-                val = self._validate(val_feed)
-                row = self._log(sums, val, speed, progress, events)
+                _, val = run_split(self.evaluate, self.state, self.val_split, val_feed, train.batch)
+                row = self.log(sums, val, speed, progress, events)
                 if signals.received:
                     self._stop(signals)
         self.checkpoints.wait()
         progress.close()
-        complete = self.position.epoch >= train.epochs
-        why = "all epochs" if complete else f"no better validation {train.monitor} in {train.patience} evaluations"
-        seconds = format_seconds(time.perf_counter() - progress.start)
-        progress.say(f"done after epoch {self.position.epoch} ({why}) in {seconds}")
+        progress.say(f"{self.closing()} in {format_seconds(time.perf_counter() - progress.start)}")
         return row
 
-    def _train_epoch(self, feed: Feed, signals: Signals, progress: Progress) -> None:
+    @property
+    def ended(self) -> bool:
+        return self.position.epoch >= self.experiment.train.epochs or self.control.exhausted(self.experiment.train)
+
+    def closing(self) -> str:
+        """Why the run has ended."""
         train = self.experiment.train
-        plan = epoch_plan(
+        complete = self.position.epoch >= train.epochs
+        why = "all epochs" if complete else f"no better validation {train.monitor} in {train.patience} evaluations"
+        return f"done after epoch {self.position.epoch} ({why})"
+
+    def plan(self) -> list[Dispatch]:
+        """What is left of the epoch."""
+        train = self.experiment.train
+        whole = epoch_plan(
             self.train_split,
             batch=train.batch,
             per_dispatch=min(train.steps_per_dispatch, self.per_epoch),
             seed=train.seed,
             epoch=self.position.epoch,
         )
-        done = self.position.dispatch
-        batches = feed.batches([(part.bucket, part.rows_KB) for part in plan[done:]])
-        for index, (part, (data, rows_KB)) in enumerate(zip(plan[done:], batches, strict=True), start=done):
+        return whole[self.position.dispatch :]
+
+    def _train_epoch(self, feed: Feed, signals: Signals, progress: Progress) -> None:
+        plan = self.plan()
+        batches = feed.batches([(part.bucket, part.rows_KB) for part in plan])
+        for left, (part, (data, rows_KB)) in enumerate(zip(plan, batches, strict=True), start=1 - len(plan)):
             steps = replicate(np.int32(part.steps), self.mesh)
             with jax.transfer_guard("disallow"):
                 self.state, sums = self.dispatch(self.state, data, rows_KB, steps, self.key)
             sums = jax.device_get(sums)
-            self._check_finite(part)
-            self.position = Position(epoch=self.position.epoch, dispatch=index + 1, sums=_add(self.position.sums, sums))
+            self.advance(part, sums, step=int(self.state.step), bad_step=int(self.state.bad_step))
             progress.advance(part.steps, epoch=self.position.epoch + 1, loss=f"{sums['loss'].value:.3f}")
-            if signals.received and index + 1 < len(plan):
+            if signals.received and left < 0:
                 self._stop(signals)
 
-    def _check_finite(self, part: Dispatch) -> None:
-        bad = int(self.state.bad_step)
-        if bad < 0:
-            return
-        first = int(self.state.step) - part.steps
+    def advance(self, part: Dispatch, sums: Any, *, step: int, bad_step: int) -> None:
+        """Notes that a dispatch has been done and what it measured. Raises NonFiniteLoss."""
+        if bad_step >= 0:
+            self._name_non_finite(part, step - part.steps, bad_step)
+        position = self.position
+        self.position = Position(
+            epoch=position.epoch, dispatch=position.dispatch + 1, sums=add_sums(position.sums, sums)
+        )
+
+    def end_epoch(self) -> dict[str, Any]:
+        """Goes on to the next epoch; returns the metrics of the one that is done."""
+        sums = self.position.sums
+        self.position = Position(epoch=self.position.epoch + 1)
+        return sums
+
+    @property
+    def evaluation_due(self) -> bool:
+        train = self.experiment.train
+        return self.position.epoch % train.eval_epochs == 0 or self.position.epoch >= train.epochs
+
+    def _name_non_finite(self, part: Dispatch, first: int, bad: int) -> NoReturn:
         names = self.train_split.names[part.bucket]
         clips = ", ".join(names[int(row)] for row in part.rows_KB[bad - first] if row >= 0)
         self.checkpoints.wait()
@@ -185,19 +213,21 @@ class Trainer:
             f"loss or gradient is not finite at step {bad}; last good checkpoint: {saved}; clips of the batch: {clips}."
         )
 
-    def _validate(self, feed: Feed) -> dict[str, float]:
-        _, means = run_split(self.evaluate, self.state, self.val_split, feed, self.experiment.train.batch)
-        if not math.isfinite(means["loss"]):
+    def _check_metrics(self, val: dict[str, float]) -> None:
+        if not math.isfinite(val["loss"]):
             raise NonFiniteLoss(
-                f"the validation loss is {means['loss']} after step {int(self.state.step)}; "
+                f"the validation loss is {val['loss']} after step {int(self.state.step)}; "
                 f"last good checkpoint: {self.checkpoints.latest}."
             )
-        if self.experiment.train.monitor not in means:
-            raise UserError(f"Train.monitor={self.experiment.train.monitor!r} must be one of {', '.join(means)}.")
-        return means
+        if self.experiment.train.monitor not in val:
+            raise UserError(f"Train.monitor={self.experiment.train.monitor!r} must be one of {', '.join(val)}.")
 
-    def _log(self, sums: dict, val: dict[str, float], speed: float, progress: Progress, events: Any) -> dict[str, Any]:
-        """Updates the control, saves, and writes the epoch's row to metrics.jsonl, TensorBoard and the screen."""
+    def log(self, sums: dict, val: dict[str, float], speed: float, progress: Voice, events: Any) -> dict[str, Any]:
+        """Updates the control, saves, and writes the epoch's row to metrics.jsonl, TensorBoard and the screen.
+
+        Raises NonFiniteLoss.
+        """
+        self._check_metrics(val)
         monitor = self.experiment.train.monitor
         monitored = -val[monitor] if higher_is_better(monitor) else val[monitor]
         self.control = self.control.after(monitored, self.experiment.optim, self.experiment.train)
@@ -236,16 +266,16 @@ class Trainer:
         return curriculum.begins(float((self.position.epoch - past) * unit), float(self.position.epoch * unit))
 
     def _stop(self, signals: Signals) -> None:
-        assert signals.received is not None
-        self.checkpoints.save(self.state, self.meta(), None)
+        self.save_unfinished()
         self.checkpoints.wait()
-        raise Interrupted(
-            int(signals.received),
-            f"stopped by {signals.received.name} at step {int(self.state.step)}, saved; continue with --resume.",
-        )
+        raise signals.interrupted(f"at step {int(self.state.step)}")
+
+    def save_unfinished(self) -> None:
+        """Starts saving in the middle of an epoch."""
+        self.checkpoints.save(self.state, self.meta(), None)
 
 
-def _add(sums: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def add_sums(sums: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Statistics merged on the host, in double precision."""
     added = {name: jax.tree.map(float, statistic) for name, statistic in more.items()}
     return {name: sums[name].merge(added[name]) if name in sums else added[name] for name in added}
@@ -259,6 +289,6 @@ def run_split(evaluate, state: TrainState, split: Split, feed: Feed, batch: int)
     for (bucket, rows_B), (data, placed_B) in zip(plan, feed.batches(plan), strict=True):
         out, metrics = jax.device_get(evaluate(state, data, placed_B))
         outputs[bucket].append(jax.tree.map(lambda array, real=rows_B >= 0: array[real], out))
-        sums = _add(sums, metrics)
+        sums = add_sums(sums, metrics)
     joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *bucket) for bucket in outputs]
     return joined, {name: statistic.result() for name, statistic in sums.items()}

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -11,6 +11,16 @@ def format_seconds(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+@runtime_checkable
+class Voice(Protocol):
+    """Where a run says how it goes."""
+
+    @property
+    def eta(self) -> str: ...
+
+    def say(self, line: str) -> None: ...
 
 
 class Progress:

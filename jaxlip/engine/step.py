@@ -51,7 +51,7 @@ class Program:
     """Parameters that learn at another rate (`LayerRate`)."""
     curriculum: Curriculum = Curriculum()
     """What each group of examples weighs in the loss, as training goes on."""
-    per_epoch: int = 1
+    per_epoch: int | Array = 1
     """Steps an epoch."""
 
     def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mergeable]]:

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 
 def cross_entropy(
-    logits_BK: Float[Array, "B K"], labels_B: Int[Array, " B"], *, smoothing: float = 0.0
+    logits_BK: Float[Array, "B K"], labels_B: Int[Array, " B"], *, smoothing: float | Array = 0.0
 ) -> Float[Array, " B"]:
     """-sum_k q_k log p_k with q = (1 - smoothing) one-hot + smoothing / K (Szegedy et al., CVPR 2016, sec. 7).
 

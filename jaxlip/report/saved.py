@@ -9,6 +9,7 @@ import jax
 
 from jaxlip.config import differences, override
 from jaxlip.data.batches import Corpus
+from jaxlip.data.folds import read_corpus
 from jaxlip.engine.checkpoint import Checkpoints, Meta
 from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.loop import run_split
@@ -32,11 +33,8 @@ class Saved:
     model: Model
     program: Program
     state: TrainState
-
-    @functools.cached_property
-    def jitted(self) -> Any:
-        """The evaluation of a batch, traced once for all splits."""
-        return jax.jit(self.program.evaluate)
+    jitted: Any
+    """The evaluation of a batch, traced once for all splits."""
 
     @property
     def task(self) -> Any:
@@ -52,21 +50,27 @@ class Saved:
         if changed:
             raise UserError(f"only --task.decode.* may change after training, not {'; '.join(changed)}.")
         program = dataclasses.replace(self.program, task=asked.task)
-        return dataclasses.replace(self, meta=dataclasses.replace(self.meta, experiment=asked), program=program)
+        meta = dataclasses.replace(self.meta, experiment=asked)
+        return dataclasses.replace(self, meta=meta, program=program, jitted=jax.jit(program.evaluate))
 
     def corpus(self, **moved: str) -> Corpus:
         """The data of the run, read again; `moved` replaces fields of its data config, such as a root that moved.
 
         Raises UserError if they are not what it was trained on.
         """
-        corpus = self.task.corpus(dataclasses.replace(self.meta.experiment.data, **moved))
+        experiment = self.meta.experiment
+        corpus = read_corpus(experiment, dataclasses.replace(experiment.data, **moved))
+        self.check_data(corpus)
+        return corpus
+
+    def check_data(self, corpus: Corpus) -> None:
+        """Raises UserError if these are not the data that the run was trained on."""
         if corpus.fingerprint != self.meta.fingerprint:
             raise UserError(
                 f"the data of {self.folder.path} have changed: fingerprint {self.meta.fingerprint} saved, "
                 f"{corpus.fingerprint} found (data.source={getattr(self.meta.experiment.data, 'source', '?')}, "
                 f"data.root={getattr(self.meta.experiment.data, 'root', None)})."
             )
-        return corpus
 
     def predict(self, corpus: Corpus, split: str) -> tuple[list[Any], dict[str, float]]:
         """Outputs (a pytree a bucket) and metrics on a split. Raises UserError if the data have no such split."""
@@ -79,8 +83,8 @@ class Saved:
             return run_split(self.jitted, self.state, corpus.splits[split], feed, batch)
 
 
-def load_saved(folder: RunFolder, which: str = "best") -> Saved:
-    """The best or the latest checkpoint of a run."""
+def load_saved(folder: RunFolder, which: str = "best", like: Saved | None = None) -> Saved:
+    """The best or the latest checkpoint of a run; `like` is one of the same model, compiled for both."""
     checkpoints = Checkpoints(folder.checkpoints, read_only=True)
     step = checkpoints.best if which == "best" else checkpoints.latest
     assert step is not None
@@ -94,8 +98,8 @@ def load_saved(folder: RunFolder, which: str = "best") -> Saved:
 
     averaged = meta.experiment.optim.averaged
     groups = count_groups(meta.experiment, meta.spec)
-    like = jax.eval_shape(functools.partial(initial_state, model, tx, averaged, groups=groups), jax.random.key(0))
-    state = checkpoints.state(step, like)
+    abstract = jax.eval_shape(functools.partial(initial_state, model, tx, averaged, groups=groups), jax.random.key(0))
+    state = checkpoints.state(step, abstract)
     checkpoints.close()
     program = Program(
         task=meta.experiment.task,  # type: ignore[arg-type]
@@ -104,4 +108,5 @@ def load_saved(folder: RunFolder, which: str = "best") -> Saved:
         tx=tx,
         schedule=lambda step: step * 0.0,
     )
-    return Saved(folder=folder, step=step, meta=meta, model=model, program=program, state=state)
+    jitted = like.jitted if like else jax.jit(program.evaluate)
+    return Saved(folder=folder, step=step, meta=meta, model=model, program=program, state=state, jitted=jitted)

@@ -24,16 +24,15 @@ def saved_of(trainer: Trainer) -> Saved:
     """The best checkpoint of a run that has just been trained, without building or tracing anything again."""
     step = trainer.checkpoints.best
     assert step is not None
-    saved = Saved(
+    return Saved(
         folder=trainer.folder,
         step=step,
         meta=trainer.checkpoints.meta(step),
         model=trainer.program.model,
         program=trainer.program,
         state=trainer.checkpoints.state(step, trainer.state),
+        jitted=trainer.evaluate,
     )
-    vars(saved)["jitted"] = trainer.evaluate
-    return saved
 
 
 def score_split(saved: Saved, corpus: Corpus, split: str) -> tuple[dict[str, Any], Scores]:

@@ -1,0 +1,352 @@
+"""Many runs in one program: their states lie stacked on the device, and one vmapped dispatch moves them all.
+
+Every member is a `Trainer` with its own seed, order of data, fold, scalar hyper-parameters, run folder, checkpoints and
+early stopping, and is trained as if it were alone, to float tolerance. What is shared is the data in device memory, one
+program and one compilation. A member that has nothing to do in a dispatch is computed and thrown away; once half of
+them have ended, those are taken out of the stack.
+"""
+
+import collections
+import contextlib
+import copy
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from jaxlip.config import Experiment, flat
+from jaxlip.data.batches import Dispatch, Split, sequential_plan
+from jaxlip.data.folds import Subset
+from jaxlip.engine.averages import averaging
+from jaxlip.engine.control import Signals
+from jaxlip.engine.loop import NonFiniteLoss, Trainer, add_sums
+from jaxlip.engine.mesh import replicate
+from jaxlip.engine.optim import optimizer
+from jaxlip.engine.progress import Progress, format_seconds
+from jaxlip.engine.state import TrainState
+from jaxlip.engine.step import Program
+from jaxlip.errors import UserError
+
+# Fields that no program looks at, or that the table of learning rates has taken in.
+FREE = (
+    "name",
+    "init_from",
+    "fold.index",
+    "train.epochs",
+    "train.seed",
+    "train.eval_epochs",
+    "train.monitor",
+    "train.patience",
+    "train.min_delta",
+    "train.keep_best",
+    "optim.plateau_patience",
+    "optim.plateau_factor",
+    "optim.lr",
+    "optim.warmup_epochs",
+    "optim.final",
+    "optim.schedule",
+)
+TRACED = ("optim.", "task.")
+"""Where numbers may differ from member to member inside one program."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """What the program of one member has of its own: `rates_S` f32, the learning rate of every step; `steps` and
+    `per_epoch` int32, steps in all and an epoch; `scalars`, hyper-parameters by field ("optim.weight_decay"); `key`, of
+    all randomness.
+    """
+
+    rates_S: Any
+    steps: Any
+    per_epoch: Any
+    scalars: Any
+    key: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """The program of all members; `experiment` is any one's."""
+
+    experiment: Experiment
+    program: Program
+
+    def of(self, member: Member) -> Program:
+        """The program of one member; inside vmap."""
+        experiment = with_scalars(self.experiment, member.scalars)
+        task: Any = experiment.task
+        # Built anew so that no number of the task is taken from another member.
+        own = any(name.startswith("task.") for name in member.scalars)
+        return dataclasses.replace(
+            self.program,
+            task=task,
+            model=task.build(self.program.spec) if own else self.program.model,
+            tx=optimizer(experiment.optim),
+            schedule=lambda step: member.rates_S[step],
+            average=averaging(experiment.optim, steps=member.steps),
+            per_epoch=member.per_epoch,
+        )
+
+    def dispatch(
+        self, member: Member, state: TrainState, data: Any, rows_KB: Int[Array, "K B"], steps: Int[Array, ""]
+    ) -> tuple[TrainState, Any]:
+        try:
+            return self.of(member).dispatch(state, data, rows_KB, steps, member.key)
+        except jax.errors.JAXTypeError:
+            # Some Python asks for the number, which is one for each member.
+            fields = ", ".join(member.scalars)
+            raise UserError(f"runs that are trained together may not differ in {fields}; train them apart.") from None
+
+    def evaluate(self, member: Member, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> Any:
+        return self.of(member).evaluate(state, data, rows_B)[1]
+
+
+def with_scalars(experiment: Experiment, scalars: dict[str, Any]) -> Experiment:
+    """The experiment with these numbers, which may be traced and are therefore not validated."""
+    changed = experiment
+    for name, value in scalars.items():
+        changed = _with(changed, name.split("."), value)
+    return changed
+
+
+def _with(component: Any, path: list[str], value: Any) -> Any:
+    field, *rest = path
+    changed = copy.copy(component)
+    object.__setattr__(changed, field, _with(getattr(component, field), rest, value) if rest else value)
+    return changed
+
+
+def differing_scalars(experiments: Sequence[Experiment]) -> list[str]:
+    """Numbers that are not the same in all members. Raises UserError for other fields that are not."""
+    fields = [flat(experiment) for experiment in experiments]
+    missing = "(no such field)"
+    differing = [
+        name
+        for name in sorted(set().union(*fields))
+        if name not in FREE and any(other.get(name, missing) != fields[0].get(name, missing) for other in fields)
+    ]
+    for name in differing:
+        kinds = {type(other.get(name)) for other in fields}
+        if not name.startswith(TRACED) or not {float} <= kinds <= {float, int}:
+            values = ", ".join(str(other.get(name, missing)) for other in fields[:3])
+            raise UserError(f"runs that are trained together may not differ in {name} ({values}); train them apart.")
+    return differing
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One dispatch of the population: what each member does in it, None where it waits; `parts` are in its own rows,
+    `rows_M` in those of the shared split."""
+
+    bucket: int
+    parts: tuple[Any, ...]
+    rows_M: np.ndarray
+
+
+def origin(split: Split) -> tuple[Split, tuple[tuple[int, Any], ...]]:
+    """The split whose arrays a member's rows are taken from, and (bucket, rows) there of each of its buckets."""
+    if isinstance(split, Subset):
+        return split.whole, split.rows
+    return split, tuple((bucket, np.arange(len(names))) for bucket, names in enumerate(split.names))
+
+
+def together(plans: Sequence[Sequence[tuple[int, np.ndarray, Any]]]) -> Iterator[Round]:
+    """Members' plans, (bucket, rows, part) each, as rounds: in each, as many as can go on in one bucket."""
+    queues = [collections.deque(plan) for plan in plans]
+    while heads := [queue[0] for queue in queues if queue]:
+        bucket = collections.Counter(head[0] for head in heads).most_common(1)[0][0]
+        idle = np.full_like(heads[0][1], -1)
+        going = [queue.popleft() if queue and queue[0][0] == bucket else (bucket, idle, None) for queue in queues]
+        yield Round(bucket, tuple(part for *_, part in going), np.stack([rows for _, rows, _ in going]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Named:
+    """A member's voice."""
+
+    name: str
+    progress: Progress
+
+    @property
+    def eta(self) -> str:
+        return self.progress.eta
+
+    def say(self, line: str) -> None:
+        self.progress.say(f"{self.name}  {line}")
+
+
+class Population:
+    """Trainers that go on together; those that have ended, as resumed ones may have, only report."""
+
+    def __init__(self, trainers: Sequence[Trainer]):
+        """Raises UserError for runs that cannot be trained in one program."""
+        self.trainers = list(trainers)
+        first = self.trainers[0]
+        self.mesh = first.mesh
+        self.scalars = differing_scalars([trainer.experiment for trainer in trainers])
+        for name in ("train_split", "val_split"):
+            wholes = {id(origin(getattr(trainer, name))[0]) for trainer in self.trainers}
+            assert len(wholes) == 1, "members take their examples from the same split in memory"
+        shared = Shared(first.experiment, first.program)
+        self.dispatch = jax.jit(jax.vmap(shared.dispatch, in_axes=(0, 0, None, 0, 0)), donate_argnums=1)
+        self.evaluate = jax.jit(jax.vmap(shared.evaluate, in_axes=(0, 0, None, 0)))
+        self.failed: dict[str, str] = {}
+        self._stack([trainer for trainer in self.trainers if not trainer.ended])
+
+    def _stack(self, members: Sequence[Trainer]) -> None:
+        self.members = list(members)
+        if members:
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(self._own(trainer) for trainer in members))
+            self.own, self.states = replicate(stacked, self.mesh)
+
+    def _own(self, trainer: Trainer) -> tuple[Member, TrainState]:
+        """What the program needs of a member, as arrays of the same shapes for all."""
+        fields = flat(trainer.experiment)
+        longest = max(other.total_steps for other in self.trainers)
+        rates_S = jax.vmap(trainer.program.schedule)(jnp.arange(trainer.total_steps))
+        member = Member(
+            rates_S=jnp.pad(rates_S, (0, longest - len(rates_S))),
+            steps=jnp.asarray(trainer.total_steps, jnp.int32),
+            per_epoch=jnp.asarray(trainer.per_epoch, jnp.int32),
+            scalars={name: jnp.asarray(fields[name], jnp.float32) for name in self.scalars},
+            key=trainer.key,
+        )
+        return member, trainer.state
+
+    def _unstack(self) -> None:
+        """Gives every member its state back."""
+        for number, trainer in enumerate(self.members):
+            trainer.state = jax.tree.map(lambda leaf, number=number: leaf[number], self.states)
+
+    def fit(self) -> list[dict[str, Any]]:
+        """Trains all to their ends; returns the last logged row of each. Raises Interrupted, and NonFiniteLoss once all
+        others have ended."""
+        done = sum(int(trainer.state.step) for trainer in self.trainers)
+        progress = Progress(done=done, total=sum(trainer.total_steps for trainer in self.trainers))
+        put = functools.partial(replicate, mesh=self.mesh)
+        first = self.trainers[0]
+        feeds = [origin(split)[0].feed(put) for split in (first.train_split, first.val_split)]
+        with contextlib.ExitStack() as stack:
+            events = {id(trainer): stack.enter_context(trainer.folder.events()) for trainer in self.members}
+            signals = stack.enter_context(Signals())
+            stack.enter_context(jax.set_mesh(self.mesh))
+            while going := [trainer for trainer in self.members if self._going(trainer)]:
+                if 2 * len(going) <= len(self.members):
+                    self._unstack()
+                    self._stack(going)
+                began = time.perf_counter()
+                self._train_epoch(feeds[0], signals, progress)
+                seconds = time.perf_counter() - began
+                self._end_epoch(going, feeds[1], seconds, progress, events)
+                if signals.received:
+                    self._stop(signals)
+        for trainer in self.trainers:
+            trainer.checkpoints.wait()
+        progress.close()
+        progress.say(f"done in {format_seconds(time.perf_counter() - progress.start)}")
+        if self.failed:
+            raise NonFiniteLoss("; ".join(f"{name}: {reason}" for name, reason in self.failed.items()))
+        return [(trainer.folder.read_metrics() or [{}])[-1] for trainer in self.trainers]
+
+    def _going(self, trainer: Trainer) -> bool:
+        return not trainer.ended and trainer.experiment.name not in self.failed
+
+    def _train_epoch(self, feed: Any, signals: Signals, progress: Progress) -> None:
+        """An epoch of everybody who has not ended, or what is left of it."""
+        plans = []
+        for trainer in self.members:
+            _, places = origin(trainer.train_split)
+            plan = trainer.plan() if self._going(trainer) else []
+            plans.append([(*_there(places, part.bucket, part.rows_KB), part) for part in plan])
+        rounds = list(together(plans))
+        batches = feed.batches([(round_.bucket, round_.rows_M) for round_ in rounds])
+        for round_, (data, rows_MKB) in zip(rounds, batches, strict=True):
+            # A failed member needs no steps, and its state is not looked at any more.
+            counts_M = np.array([part.steps if part else 0 for part in round_.parts], np.int32)
+            steps_M = replicate(counts_M, self.mesh)
+            with jax.transfer_guard("disallow"):
+                self.states, sums = self.dispatch(self.own, self.states, data, rows_MKB, steps_M)
+            sums, steps, bad_steps = jax.device_get((sums, self.states.step, self.states.bad_step))
+            for number, (trainer, part) in enumerate(zip(self.members, round_.parts, strict=True)):
+                if part and self._going(trainer):
+                    own = jax.tree.map(lambda leaf, number=number: leaf[number], sums)
+                    self._advance(trainer, part, own, int(steps[number]), int(bad_steps[number]), progress)
+            progress.advance(int(counts_M.sum()), loss=f"{float(np.mean(sums['loss'].value)):.3f}")
+            if signals.received and round_ is not rounds[-1]:
+                self._stop(signals)
+
+    def _advance(self, trainer: Trainer, part: Dispatch, sums: Any, step: int, bad: int, progress: Progress) -> None:
+        with self._alone(trainer, progress):
+            trainer.advance(part, sums, step=step, bad_step=bad)
+
+    @contextlib.contextmanager
+    def _alone(self, trainer: Trainer, progress: Progress) -> Iterator[None]:
+        """A loss that is not finite ends its member alone."""
+        try:
+            yield
+        except NonFiniteLoss as error:
+            name = trainer.experiment.name
+            self.failed[name] = str(error)
+            progress.say(f"{name} stops: {error}")
+
+    def _end_epoch(
+        self, going: Sequence[Trainer], feed: Any, seconds: float, progress: Progress, events: dict[int, Any]
+    ) -> None:
+        """Validates, logs and saves those that are due."""
+        sums = {id(trainer): trainer.end_epoch() for trainer in going if self._going(trainer)}
+        due = [trainer for trainer in going if id(trainer) in sums and trainer.evaluation_due]
+        if not due:
+            return
+        validated = self._validate(feed)
+        self._unstack()
+        speed = sum(len(trainer.train_split) for trainer in going) / seconds
+        for trainer, val in zip(self.members, validated, strict=True):
+            if trainer not in due:
+                continue
+            voice = _Named(trainer.experiment.name, progress)
+            with self._alone(trainer, progress):
+                trainer.log(sums[id(trainer)], val, speed, voice, events[id(trainer)])
+            if trainer.ended:
+                voice.say(trainer.closing())
+        scales_M = np.array([trainer.control.lr_scale for trainer in self.members], np.float32)
+        self.states = dataclasses.replace(self.states, lr_scale=replicate(scales_M, self.mesh))
+
+    def _validate(self, feed: Any) -> list[dict[str, float]]:
+        """Every member's metrics on its own validation examples."""
+        plans = []
+        for trainer in self.members:
+            _, places = origin(trainer.val_split)
+            plan = sequential_plan(trainer.val_split, batch=trainer.experiment.train.batch)
+            plans.append([(*_there(places, bucket, rows_B), True) for bucket, rows_B in plan])
+        rounds = list(together(plans))
+        totals: list[dict[str, Any]] = [{} for _ in self.members]
+        batches = feed.batches([(round_.bucket, round_.rows_M) for round_ in rounds])
+        for round_, (data, rows_MB) in zip(rounds, batches, strict=True):
+            sums = jax.device_get(self.evaluate(self.own, self.states, data, rows_MB))
+            for number, part in enumerate(round_.parts):
+                if part:
+                    own = jax.tree.map(lambda leaf, number=number: leaf[number], sums)
+                    totals[number] = add_sums(totals[number], own)
+        return [{name: statistic.result() for name, statistic in total.items()} for total in totals]
+
+    def _stop(self, signals: Signals) -> None:
+        self._unstack()
+        going = [trainer for trainer in self.members if self._going(trainer)]
+        for trainer in going:
+            trainer.save_unfinished()
+        for trainer in self.trainers:
+            trainer.checkpoints.wait()
+        raise signals.interrupted(f"with {len(going)} of {len(self.trainers)} runs going on")
+
+
+def _there(places: tuple[tuple[int, Any], ...], bucket: int, rows: np.ndarray) -> tuple[int, np.ndarray]:
+    """A bucket and rows of a member's split, in the split that all share; -1 stays -1."""
+    there, known_N = places[bucket]
+    return there, np.where(rows >= 0, known_N[np.maximum(rows, 0)], -1).astype(np.int32)
