@@ -15,5 +15,5 @@ def get_config() -> Experiment:
         data=Codes(),
         task=MHeight(model=LearnedMinors(width=32), huber=3.0),
         optim=Optim(lr=3e-3, warmup_epochs=1.0, average=0.998, plateau_patience=1000),
-        train=Train(epochs=100, batch=64, steps_per_dispatch=50, patience=1000, eval_epochs=2),
+        train=Train(epochs=60, batch=64, steps_per_dispatch=50, patience=1000, eval_epochs=2),
     )

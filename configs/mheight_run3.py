@@ -21,6 +21,7 @@ def get_config() -> Experiment:
         final_dropout=0.2,
         last_dropout=0.0,
     )
+    restarts = dataclasses.replace(run4.optim.schedule[0], epochs=40.0)  # type: ignore[type-var]
     first, second, third = run4.curriculum.phases
     # min(3, 1 + 0.05 (epoch - 80)) for the three hard groups alike; the original gives no more than that.
     hard = GroupWeight(groups=("k4m5", "k5m4", "k6m3"), first=1.0, last=3.0, start=80.0, end=120.0)
@@ -33,7 +34,7 @@ def get_config() -> Experiment:
         run4,
         name="mheight_run3",
         task=dataclasses.replace(run4.task, model=model),
-        optim=dataclasses.replace(run4.optim, weight_decay=5e-4, plateau_factor=1.0),
+        optim=dataclasses.replace(run4.optim, weight_decay=5e-4, plateau_factor=1.0, schedule=(restarts,)),
         train=dataclasses.replace(run4.train, epochs=250, patience=50),
         curriculum=Curriculum(phases=phases),
         targets=(),

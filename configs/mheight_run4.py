@@ -5,9 +5,11 @@ python train.py --config configs/mheight_run4.py
 
 from jaxlip.config import Curriculum, Experiment, GroupWeight, Optim, Phase, Target, Train
 from jaxlip.data.codes import Codes
+from jaxlip.engine.schedules import Restarts
 from jaxlip.models.expert_heights import ExpertHeights
 from jaxlip.tasks.mheight import MHeight
 
+PEAK = 7e-4
 EASY, MEDIUM = ("k4m2", "k4m3", "k5m2"), ("k4m4", "k5m3", "k6m2")
 RUN_2 = (
     ("k4m2", 0.103),
@@ -36,7 +38,13 @@ def get_config() -> Experiment:
         name="mheight_run4",
         data=Codes(train=6_400),
         task=MHeight(model=ExpertHeights(), balance=0.01, previous=RUN_2),
-        optim=Optim(lr=7e-4, weight_decay=1e-3, warmup_epochs=0.0, plateau_patience=10, plateau_factor=0.5),
+        optim=Optim(
+            lr=PEAK,
+            weight_decay=1e-3,
+            schedule=(Restarts(epochs=30.0, final=1e-6 / PEAK),),
+            plateau_patience=10,
+            plateau_factor=0.5,
+        ),
         train=Train(epochs=200, batch=128, steps_per_dispatch=50, patience=25),
         curriculum=Curriculum(
             phases=(
