@@ -140,7 +140,7 @@ def plot(rows: list, options: argparse.Namespace) -> None:
     cost.set(xlabel="n (k = n // 2)", ylabel="microseconds a matrix", title="cost on one core")
     cost.legend()
     trained = [(n, part) for n, _, _, part in rows if part is not None]
-    error.plot(*zip(*trained, strict=True), "s-")
+    error.plot([n for n, _ in trained], [part for _, part in trained], "s-")
     error.axhline(1, linestyle="--", color="grey")
     error.set(xlabel="n (k = n // 2)", ylabel="log2-MSE, part of the mean's", title="surrogate's error", ylim=(0, 1.1))
     figure.savefig(options.out, dpi=120)
