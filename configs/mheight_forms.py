@@ -1,6 +1,9 @@
 """m-heights from invariant features of all information-set forms (made from exact minors, which is what it is for).
 
-python train.py --config configs/mheight_forms.py
+    python train.py --config configs/mheight_forms.py
+    python evaluate.py --run mheight_forms --split test
+
+Not run to its end yet: after `--data.train 6400 --train.epochs 4`, validation log2-MSE is .2169.
 """
 
 from jaxlip.config import Experiment, Optim, Train

@@ -1,6 +1,8 @@
 """m-heights without a curriculum, as before the original's run 3, of whose run 2 no settings are known: those of run 3.
 
-python train.py --config configs/mheight_run2.py
+    python train.py --config configs/mheight_run2.py
+
+Not run yet.
 """
 
 import dataclasses

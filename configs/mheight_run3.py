@@ -1,6 +1,8 @@
 """m-heights as the original's run 3 has it: less dropout and decay than run 4, a later and gentler curriculum.
 
-python train.py --config configs/mheight_run3.py
+    python train.py --config configs/mheight_run3.py
+
+Not run yet.
 """
 
 import dataclasses
