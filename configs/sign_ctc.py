@@ -2,6 +2,9 @@
 
 python train.py --config configs/sign_ctc.py --data.source phoenix --data.root PHOENIX
 python evaluate.py --run sign_ctc --split test
+
+Four batches of four clips a step, as there. `--data.source fingerspelling --data.root LETTERS --task.unit characters`
+reads fingerspelling.
 """
 
 from jaxlip.config import Experiment, Optim, Train
@@ -16,5 +19,5 @@ def get_config() -> Experiment:
         data=SignData(),
         task=Sign(model=MobileNet1d(dropout=0.3)),
         optim=Optim(lr=3e-4, weight_decay=1e-4, clip=1.0, warmup_epochs=5.0),
-        train=Train(epochs=100, batch=4, monitor="token_error"),
+        train=Train(epochs=100, batch=16, accumulate=4, monitor="token_error"),
     )

@@ -287,11 +287,18 @@ def test_divergence_is_that_of_the_formula_over_real_frames_alone():
     np.testing.assert_allclose(same, expected, rtol=1e-5)
 
 
-def test_a_student_learns_from_a_run_and_is_evaluated_without_it(tmp_path, capsys):
-    runs, soft = tmp_path / "runs", tmp_path / "soft"
-    augment = SignAugment(warp=0.1, noise=0.001)
-    config = experiment(word_ctc=0.3, spans=0.0, augment=augment)
-    train.fit(config, runs, resume=False, overwrite=False)
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with a trained run, "sign"."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = experiment(spans=0.0, augment=SignAugment(warp=0.1, noise=0.001))
+    train.fit(changed(config, train={"monitor": "token_error"}), folder, resume=False, overwrite=False)
+    return folder
+
+
+def test_a_student_learns_from_a_run_and_is_evaluated_without_it(runs, tmp_path, capsys):
+    soft = tmp_path / "soft"
+    config = experiment(spans=0.0, augment=SignAugment(warp=0.1, noise=0.001))
     twice = ["--run", "sign", "--run", "sign", "--out", str(soft), "--runs", str(runs)]
     assert guarded(teach.run, twice) == 0, capsys.readouterr().err
     assert json.loads((soft / "manifest.json").read_text())["examples"] == 16
@@ -321,11 +328,7 @@ def test_the_built_in_corpus_is_the_same_every_time_and_loses_hands():
     assert list(none.counts()) == ["longer than 20 frames, the longest of data.buckets"]
 
 
-def test_weights_in_three_precisions_are_as_large_as_said_and_score_nearly_alike(tmp_path, capsys):
-    runs = tmp_path / "runs"
-    config = changed(experiment(word_ctc=0.0, spans=0.0), train={"monitor": "token_error"})
-    train.fit(config, runs, resume=False, overwrite=False)
-    capsys.readouterr()
+def test_weights_in_three_precisions_are_as_large_as_said_and_score_nearly_alike(runs, capsys):
     assert guarded(size.run, ["--run", "sign", "--runs", str(runs), "--json"]) == 0, capsys.readouterr().err
     rows = json.loads(capsys.readouterr().out)
     assert [row["weights"] for row in rows] == ["float32", "bfloat16", "int8"]
