@@ -37,8 +37,8 @@ def test_commands_run_in_order(grid_root, tmp_path, monkeypatch, capsys):
         text = text.replace("GRID", str(grid_root)).replace("SPLITS", str(grid_root / "splits.json"))
         arguments = shlex.split(text)
         if script == "train.py":
-            # What preflight says has its own tests.
-            arguments += ["--no-preflight", *SMALL, *FEW]
+            # What preflight and reports say has its own tests.
+            arguments += ["--no-preflight", "--no-report", *SMALL, *FEW]
         needs = "apache_beam" if "--beam" in arguments else "tensorflow_datasets"
         if "SHARDS" in text and importlib.util.find_spec(needs) is None:
             continue
