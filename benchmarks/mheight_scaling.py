@@ -5,7 +5,8 @@
 Codes of length n = 9 ... 20 with k = n // 2 and integers on [-100, 100]; h_2 and h_3. Exact heights are timed up to
 --exact (16 at the most; all m come at once) and counted beyond: operations of the minors, the sums and the sweep. The
 surrogate is the original's network (`ExpertHeights`), whose cost hardly grows; it is trained for --epochs up to
---trained, where labels are cheap, and its error is shown as part of that of the mean. One pinned core.
+--trained, where labels are cheap, and its error is shown as part of that of the mean. Times are the processor's, on one
+pinned core.
 """
 
 import argparse
@@ -30,7 +31,7 @@ def operations(n: int, k: int) -> int:
 
 
 def exact_seconds(n: int, k: int) -> float:
-    """A matrix, in NumPy, of enough matrices for a tenth of a second."""
+    """Processor time of a matrix, in NumPy, of enough matrices for a tenth of a second."""
     import numpy as np
 
     from jaxlip.mheight import heights
@@ -38,13 +39,13 @@ def exact_seconds(n: int, k: int) -> float:
     count = max(1, min(256, int(2e8 / operations(n, k))))
     P_BKR = np.random.default_rng(n).integers(-100, 101, (count, k, n - k)).astype(np.float64)
     heights(P_BKR[:1])
-    start = time.perf_counter()
+    start = time.process_time()
     heights(P_BKR)
-    return (time.perf_counter() - start) / count
+    return (time.process_time() - start) / count
 
 
 def surrogate_seconds(n: int, k: int, batch: int = 256) -> float:
-    """A matrix, as a compiled batch; the parameters do not matter."""
+    """Processor time of a matrix, as a compiled batch; the parameters do not matter."""
     import jax
     import numpy as np
 
@@ -61,10 +62,10 @@ def surrogate_seconds(n: int, k: int, batch: int = 256) -> float:
     )
     run = jax.jit(lambda codes: model.apply(params, state, codes, None)[0].log2_BG)
     run(codes).block_until_ready()
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(5):
         run(codes).block_until_ready()
-    return (time.perf_counter() - start) / (5 * batch)
+    return (time.process_time() - start) / (5 * batch)
 
 
 def surrogate_error(n: int, k: int, epochs: int) -> float:
