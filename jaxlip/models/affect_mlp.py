@@ -50,6 +50,7 @@ class AffectMlpModule(nnx.Module):
         self.hidden = nnx.Linear(width, config.hidden, rngs=rngs)
         self.out = nnx.Linear(config.hidden, 2, rngs=rngs)
         self.straight = nnx.Linear(width, 2, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.meaning = nnx.Linear(config.user, config.hidden, rngs=rngs) if config.user else None
         self.config, self.middle = config, spec.scale.middle
 
     def __call__(self, batch: EntryBatch, key: Array | None) -> Float[Array, "B A"]:
@@ -57,9 +58,12 @@ class AffectMlpModule(nnx.Module):
         text_BD = self.norm(text_BD[:, None], batch.examples_B[:, None], key)[:, 0]
         if key is not None:
             text_BD = dropout(text_BD, dropout_seed(key, 0), self.config.input_dropout)
-        users = [] if self.users is None else [self.users(batch.user_B)]
-        x_BD = jnp.concatenate([text_BD, features_BD, *users], axis=-1)
+        user_BE = [] if self.users is None else [self.users(batch.user_B)]
+        x_BD = jnp.concatenate([text_BD, features_BD, *user_BE], axis=-1)
         hidden_BH = jax.nn.gelu(self.hidden(x_BD))
+        if self.meaning is not None:
+            # The same words mean more, less or the opposite to different people: a product, which no sum can say.
+            hidden_BH = hidden_BH * (1 + self.meaning(user_BE[0]))
         if key is not None:
             hidden_BH = dropout(hidden_BH, dropout_seed(key, 1), self.config.dropout)
         return self.out(hidden_BH) + self.straight(x_BD) + jnp.array(self.middle)[None]

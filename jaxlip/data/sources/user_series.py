@@ -39,7 +39,7 @@ class UserSeries(Component):
 
     users: int = 60
     """How many people write."""
-    entries: int = 24
+    entries: int = 40
     """Texts of each; the number varies by up to a half."""
     seed: int = 0
     """Seeds everything."""
