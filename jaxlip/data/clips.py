@@ -51,6 +51,8 @@ class ClipRef:
     split: str
     speaker: str = ""
     """Empty where the source does not know who speaks."""
+    affect: tuple[float, float] | None = None
+    """Valence and arousal from -1 to 1, where they are known."""
     where: Any = None
     """How the source finds it again."""
 
@@ -72,6 +74,8 @@ class Clip:
     words: tuple[SpokenWord, ...] = ()
     speaker: str = ""
     """Empty where the source does not know who speaks."""
+    affect: tuple[float, float] | None = None
+    """Valence and arousal from -1 to 1, where they are known."""
     ids: tuple[int, ...] = FACE_IDS
     number: int = 0
     """Its place in the source it came from, where clips are read in another order."""

@@ -112,6 +112,8 @@ class FaceClip:
     frames_T: np.ndarray
     detected_T: np.ndarray
     words: tuple[SpokenWord, ...]
+    affect: tuple[float, float] | None = None
+    """Valence and arousal from -1 to 1, where they are known."""
     number: int = 0
     """Examples come in this order, those of equal numbers as they are read."""
 
@@ -174,6 +176,7 @@ def prepare(clip: Clip, config: FaceData) -> FaceClip | str:
         frames_T=frames_T,
         detected_T=detected_T,
         words=clip.words,
+        affect=clip.affect,
         number=clip.number,
     )
 

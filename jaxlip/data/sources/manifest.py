@@ -7,6 +7,8 @@ text      instead of `label`: a sentence, cut into words at white space
 start     when that begins, in seconds; optional
 end       when it ends, in seconds; optional
 speaker   who speaks; optional
+valence   how the clip feels, from -1 to 1; optional, with arousal
+arousal   the same
 
 UTF-8, one header line, columns in any order. A label without times, alone in its clip, lasts the whole clip; the times
 of a text of several words are no word's and are not used.
@@ -23,7 +25,7 @@ from jaxlip.data.clips import Clip, ClipRef, SpokenWord, read_raw_landmarks
 from jaxlip.data.sources.folders import MAKE_THEM, SPLITS, landmark_folder, unseen_words
 from jaxlip.errors import UserError
 
-COLUMNS = ("clip", "split", "label", "text", "start", "end", "speaker")
+COLUMNS = ("clip", "split", "label", "text", "start", "end", "speaker", "valence", "arousal")
 Word = tuple[str, float | None, float | None]
 """A word with its start and end in seconds."""
 
@@ -49,7 +51,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
             if not {"clip", "split"} <= set(columns) or ("label" in columns) == ("text" in columns) or unknown:
                 raise UserError(
                     f"{path} line 1 has the columns {', '.join(columns) or '(none)'}; it must have clip, split, and "
-                    "either label or text, and may have start, end and speaker."
+                    "either label or text, and may have start, end, speaker, valence and arousal."
                 )
             reader.fieldnames = columns
             for row in reader:
@@ -87,6 +89,20 @@ def _words(row: dict[str, str], where: str) -> list[Word]:
     return [(said[0], start, end)] if len(said) == 1 else [(word, None, None) for word in said]
 
 
+def _affect(row: dict[str, str], where: str) -> tuple[float, float] | None:
+    """Valence and arousal; None where neither is given."""
+    texts = [row.get(name, "") for name in ("valence", "arousal")]
+    if not any(texts):
+        return None
+    try:
+        valence, arousal = map(float, texts)
+    except ValueError:
+        valence = arousal = math.nan
+    if not max(abs(valence), abs(arousal)) <= 1:
+        raise UserError(f"{where}: valence={texts[0]!r} arousal={texts[1]!r}; both are numbers from -1 to 1.")
+    return valence, arousal
+
+
 def read_table(path: pathlib.Path) -> tuple[ClipRef, ...]:
     """The clips in the order of their first rows; `where` holds their words. Raises UserError naming the line."""
     clips: dict[str, ClipRef] = {}
@@ -94,7 +110,10 @@ def read_table(path: pathlib.Path) -> tuple[ClipRef, ...]:
         where, name = f"{path} line {line}", row["clip"].removesuffix(".npz")
         if not name or row["split"] not in SPLITS:
             raise UserError(f"{where}: clip={row['clip']!r} split={row['split']!r}; split is train, val or test.")
-        ref = ClipRef(name=name, split=row["split"], speaker=row.get("speaker", ""), where=_words(row, where))
+        affect = _affect(row, where)
+        ref = ClipRef(
+            name=name, split=row["split"], speaker=row.get("speaker", ""), affect=affect, where=_words(row, where)
+        )
         known = clips.setdefault(name, ref)
         if (known.split, known.speaker) != (ref.split, ref.speaker):
             raise UserError(
@@ -136,7 +155,7 @@ def load(data: Any, ref: ClipRef) -> Clip:
     words = tuple(_spoken(word, fps) for word in ref.where)
     if len(words) == 1 and not words[0].timed:
         words = (SpokenWord(text=words[0].text, start=0.0, end=float(frames)),)
-    return Clip(name=ref.name, split=ref.split, speaker=ref.speaker, words=words, **raw)
+    return Clip(name=ref.name, split=ref.split, speaker=ref.speaker, words=words, affect=ref.affect, **raw)
 
 
 def _spoken(word: Word, fps: float) -> SpokenWord:

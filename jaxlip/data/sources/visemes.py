@@ -39,6 +39,8 @@ SPEAKER_GAIN = 0.1
 TOKEN_TARGETS = 0.08
 TOKEN_FRAMES = 0.2
 """Of the logarithm of a viseme's duration."""
+SMILE_P = np.array([0.0, 0.0, 0.6, 0.0, 0.4, 0.0])
+"""What valence adds to the articulation: corners apart, upper lip up."""
 HEAD_DEGREES_A = (1.5, 1.5, 2.0)
 """Yaw, pitch and roll of a clip; within the clip the head moves by half of that."""
 
@@ -63,6 +65,8 @@ class Visemes(Component):
     """Part of the frames whose face is lost, in bursts of one to three."""
     sentence: int = 1
     """Labelled words a clip, one after the other."""
+    affect: float = 0.0
+    """How far a clip's valence moves the corners of the mouth, and its arousal how widely it speaks; 0: no affect."""
 
     def __post_init__(self):
         require(2 <= self.words <= len(LEXICON), self, "words", f"from 2 to {len(LEXICON)}, the size of the lexicon")
@@ -72,6 +76,7 @@ class Visemes(Component):
         require(0 <= self.noise <= 0.1, self, "noise", "in [0, 0.1] inter-ocular distances")
         require(0 <= self.dropped <= 0.5, self, "dropped", "in [0, 0.5]")
         require(self.sentence >= 1, self, "sentence", "1 or more")
+        require(0 <= self.affect <= 1, self, "affect", "in [0, 1]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,7 +160,12 @@ def _speaker(config: Visemes, split: str, number: int) -> _Speaker:
 def _clip(config: Visemes, ref: ClipRef, index: int, speaker: _Speaker, said: list[str]) -> Clip:
     rng = _rng(config, ref.split, 2, index)
     speech = _speak(rng, said, speaker.tempo)
-    face_TVC = speaker.face_VC + visemes.move(_articulate(rng, speech, speaker).astype(np.float32))
+    affect, articulation_TP = None, _articulate(rng, speech, speaker)
+    if config.affect:
+        valence, arousal = _rng(config, ref.split, 3, index).uniform(-1, 1, 2)
+        affect = (float(valence), float(arousal))
+        articulation_TP = articulation_TP * np.exp(config.affect * arousal) + config.affect * valence * SMILE_P
+    face_TVC = speaker.face_VC + visemes.move(articulation_TP.astype(np.float32))
     jitter_C = np.array([1, 1, 2], np.float32) * np.float32(config.noise)
     face_TVC += rng.standard_normal(face_TVC.shape, np.float32) * jitter_C
     landmarks_TVC = _film(rng, face_TVC)
@@ -170,6 +180,7 @@ def _clip(config: Visemes, ref: ClipRef, index: int, speaker: _Speaker, said: li
         fps=FPS,
         size=SIZE,
         words=speech.words,
+        affect=affect,
     )
 
 
