@@ -216,6 +216,7 @@ def test_windows_are_padded_in_front_and_masked(corpus):
             user, _, number = name.rpartition("/")
             place = [entry.id for entry in users[user]].index(number)
             real = min(place + 1, 7)
+            assert split.speakers[0][row] == user
             assert batch.entries_BT[row].tolist() == [False] * (7 - real) + [True] * real
             assert not batch.text_BTD[row, : 7 - real].any() and not batch.features_BTD[row, : 7 - real].any()
             np.testing.assert_allclose(batch.target[row], users[user][place].labels, rtol=1e-6)

@@ -229,7 +229,7 @@ def _windows(
         examples_B=np.ones(len(chosen), bool),
     )
     names = tuple(entry_name(flat[i]) for i in chosen)
-    return Split(buckets=(batch,), names=(names,))
+    return Split(buckets=(batch,), names=(names,), speakers=(tuple(flat[i].user for i in chosen),))
 
 
 def entry_name(entry: Entry) -> str:

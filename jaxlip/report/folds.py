@@ -70,6 +70,7 @@ def join_splits(splits: list[Split]) -> Split:
     return Split(
         buckets=tuple(jax.tree.map(lambda *parts: np.concatenate(parts), *bucket) for bucket in buckets),
         names=tuple(tuple(itertools.chain(*bucket)) for bucket in names),
+        speakers=tuple(tuple(itertools.chain(*bucket)) for bucket in zip(*(s.speakers for s in splits), strict=True)),
     )
 
 
