@@ -81,6 +81,24 @@ class Optim(Component):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling(Component):
+    """How often examples are seen, by the task's groups (words, lengths): drawn anew each epoch, with replacement."""
+
+    balance: float = 0.0
+    """0 sees groups as often as they occur, 1 all equally often."""
+    hard: float = 0.0
+    """Groups are seen more often by their recent loss (`Curriculum.memory`) to this power; 0 turns it off."""
+
+    def __post_init__(self):
+        for field in ("balance", "hard"):
+            require(getattr(self, field) >= 0, self, field, "0 or more")
+
+    @property
+    def on(self) -> bool:
+        return self.balance > 0 or self.hard > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(Component):
     """How long, in what batches, and when to look in."""
 
@@ -91,6 +109,8 @@ class Train(Component):
     accumulate: int = 1
     """Parts in which a step's examples are processed, one after the other, to save memory. Where the loss is a mean
     over examples, the gradient is that of the whole batch; batch norms see a part at a time."""
+    sampling: Sampling = Sampling()
+    """Which examples an epoch sees; by default every one once."""
     seed: int = 0
     """Seeds initial parameters, batch order, dropout and augmentation."""
     steps_per_dispatch: int = 25
@@ -236,6 +256,9 @@ class Experiment(Component):
     """Run whose best checkpoint gives the initial parameters (a warm start), by name or path."""
     targets: tuple[Target, ...] = ()
     """Success criteria that reports tick, or do not; training does not look at them."""
+    grow: bool = False
+    """Whether the model may be wider than that run's, or other in parts: what is wider is widened, what is new is fresh
+    (`jaxlip.engine.growth`), and what was done is said."""
 
     def __post_init__(self):
         plain = re.fullmatch(r"\w[\w.+-]{0,99}", self.name)

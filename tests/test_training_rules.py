@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from tiny import changed, get_config
 
-from jaxlip.config import Experiment, Optim, Phase, Train, from_json, to_json
+from jaxlip.config import Experiment, Optim, Phase, Sampling, Train, from_json, to_json
+from jaxlip.data.batches import epoch_plan
 from jaxlip.engine.averages import plain_average
 from jaxlip.engine.by_name import Initial, LayerRate, initialized
 from jaxlip.engine.loop import Trainer
 from jaxlip.engine.run import RunFolder
+from jaxlip.engine.sampling import sampling_weights
 from jaxlip.engine.schedules import Constant, Cosine, Restarts, Warmup, schedule
 from jaxlip.errors import UserError
 from jaxlip.metrics.direction import higher_is_better
@@ -175,3 +177,33 @@ def test_initial_values_by_name(corpus):
     assert float(he.std()) == pytest.approx((2 / 200) ** 0.5, rel=0.02)
     with pytest.raises(UserError, match="initial names 'bias'"):
         initialized(model, (Initial(names="bias"),))
+
+
+def test_sampling_balances_groups_and_prefers_hard_ones(corpus, tmp_path):
+    groups = [np.array([0] * 60 + [1] * 30), np.array([1] * 10 + [2] * 4)]
+    balanced = sampling_weights(Sampling(balance=1.0), groups, 4, None)
+    np.testing.assert_allclose(np.array(balanced)[:3] * [60, 40, 4], 1)
+    recent_G = np.array([1.0, 3.0, 0.0, 0.0])
+    # The third group's loss is not known: it counts as the mean, 2.
+    np.testing.assert_allclose(sampling_weights(Sampling(hard=2.0), groups, 4, recent_G)[:3], np.array([1, 9, 4]) / 9)
+    split = corpus.splits["train"]
+    labels = np.asarray(split.buckets[0].target)
+    weights = [np.where(labels == 2, 1.0, 0.0)]
+    plans = [epoch_plan(split, batch=8, per_dispatch=2, seed=0, epoch=epoch, weights=weights) for epoch in (0, 0, 1)]
+    rows = [np.concatenate([part.rows_KB[: part.steps].ravel() for part in plan]) for plan in plans]
+    assert (labels[rows[0][rows[0] >= 0]] == 2).all() and (rows[0] >= 0).sum() == len(split)
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert not np.array_equal(rows[0], rows[2])
+
+
+def test_hard_sampling_resumes_where_it_was(corpus, tmp_path):
+    experiment = changed(get_config(), train={"epochs": 2, "sampling": Sampling(balance=0.5, hard=1.0)})
+    RunFolder(tmp_path / "run").create(overwrite=False)
+    trainer = Trainer(experiment, RunFolder(tmp_path / "run"), corpus)
+    trainer.fit()
+    trainer.checkpoints.close()
+    again = Trainer(experiment, RunFolder(tmp_path / "run"), corpus)
+    again.resume()
+    assert (np.asarray(again.state.recent) > 0).all()
+    assert again._sampling_weights() == trainer._sampling_weights() and len(set(again._sampling_weights())) > 1
+    again.checkpoints.close()

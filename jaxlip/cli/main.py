@@ -16,6 +16,7 @@ COMMANDS = (
     "train",
     "seeds",
     "kfold",
+    "grow",
     "evaluate",
     "folds",
     "doctor",
@@ -40,6 +41,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   train      train an experiment from a config file
   seeds      train a config with several seeds at once; how far scores spread, and whether two configs differ
   kfold      cross-validation, all folds trained at once
+  grow       train a model in phases, each wider than the one before
   evaluate   score a run on a split, with intervals, floors and plots
   folds      cross-validate configs over users, and which differences exceed the noise
   doctor     what is wrong with a run, and what to try next

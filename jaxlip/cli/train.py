@@ -93,6 +93,9 @@ def begin(trainer: Trainer, initial: Saved | None, *, resume: bool) -> None:
     if resume:
         trainer.resume()
         print(f"resuming at step {int(trainer.state.step)}", flush=True)
+    elif initial and trainer.experiment.grow:
+        growth = trainer.grow(initial.state.best_params, initial.state.model_state)
+        print(f"starting from {initial.folder.path}, step {initial.step}", *growth.lines(), sep="\n  ", flush=True)
     elif initial:
         trainer.warm_start(initial.state.best_params, initial.state.model_state, str(initial.folder.path))
         print(f"starting from {initial.folder.path}, step {initial.step}", flush=True)

@@ -189,14 +189,27 @@ def steps_per_epoch(split: Split, batch: int) -> int:
     return sum(-(-len(names) // batch) for names in split.names)
 
 
-def epoch_plan(split: Split, *, batch: int, per_dispatch: int, seed: int, epoch: int) -> list[Dispatch]:
-    """The dispatches of one epoch, from (seed, epoch) alone: every example once, shuffled in its bucket; the order of
-    dispatches shuffled between buckets. Of a recipe, an epoch takes the numbers after those of the epoch before."""
+def epoch_plan(
+    split: Split,
+    *,
+    batch: int,
+    per_dispatch: int,
+    seed: int,
+    epoch: int,
+    weights: Sequence[np.ndarray] | None = None,
+) -> list[Dispatch]:
+    """The dispatches of one epoch, from (seed, epoch, weights) alone: every example once, shuffled in its bucket; the
+    order of dispatches shuffled between buckets. Of a recipe, an epoch takes the numbers after those of the last one.
+
+    With `weights`, of every example bucket by bucket, as many are drawn from each bucket, with replacement.
+    """
     rng = np.random.default_rng([seed, epoch])
     plan: list[Dispatch] = []
     for bucket, names in enumerate(split.names):
         if isinstance(split.buckets[bucket], Recipe):
             order_N = np.arange(epoch * len(names), (epoch + 1) * len(names))
+        elif weights is not None:
+            order_N = rng.choice(len(names), size=len(names), p=weights[bucket] / weights[bucket].sum())
         else:
             order_N = rng.permutation(len(names))
         plan.extend(_dispatches(_batched(order_N, batch), bucket, per_dispatch))

@@ -26,6 +26,8 @@ class WordSpec(Component):
     classes: tuple[str, ...]
     topology: Topology
     input: FaceInput
+    counts: tuple[int, ...] = ()
+    """Training examples of each class; empty where they were not counted."""
 
     def with_classes(self, number: int) -> "WordSpec":
         """The spec with so many classes, for counting parameters."""
@@ -104,9 +106,12 @@ def word_shapes(config: FaceData) -> WordSpec:
 def load_words(config: FaceData) -> Corpus:
     """Reads a source into word examples. Raises UserError where nothing is left to train or validate on."""
     class_of = {word: k for k, word in enumerate(config.vocabulary())}
-    return load_corpus(
+    corpus = load_corpus(
         config,
         lambda clip, rejections: word_examples(clip, class_of, config.window, rejections),
         stack_classes,
         functools.partial(_spec, config),
     )
+    labels_N = np.concatenate([np.asarray(bucket.target) for bucket in corpus.splits["train"].buckets])
+    counts = tuple(np.bincount(labels_N, minlength=len(class_of)).tolist())
+    return dataclasses.replace(corpus, spec=dataclasses.replace(corpus.spec, counts=counts))  # type: ignore[call-arg]

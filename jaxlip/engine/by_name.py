@@ -80,7 +80,7 @@ def layer_factors(
         return rule.factor if rule.epochs is None else jnp.where(step < rule.epochs * per_epoch, rule.factor, 1.0)
 
     return {
-        name: math.prod(now(rule) for rule, names in zip(rules, chosen, strict=True) if name in names)
+        name: math.prod((now(rule) for rule, names in zip(rules, chosen, strict=True) if name in names), start=1.0)
         for name in params
     }
 

@@ -34,6 +34,8 @@ class Position(Component):
     """Dispatches done in the epoch after them (not 0 only where a signal stopped the run)."""
     sums: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The `Mergeable` metrics of those dispatches."""
+    weights: tuple[float, ...] = ()
+    """What an example of each group weighs in drawing the epoch's examples; empty where each is seen once."""
 
     def __post_init__(self):
         # Checkpoints of version 0.1.0 hold every metric as a bare (sum, weight).

@@ -34,12 +34,15 @@ class GroupSums(NamedTuple):
 
 
 def count_groups(experiment: Experiment, spec: Any) -> int:
-    """How many groups the curriculum weighs; 0 without one. Raises UserError where it does not fit the task."""
-    if not experiment.curriculum.on:
+    """How many groups have a recent loss: those that curriculum or sampling weigh; 0 without. Raises UserError where
+    they do not fit the task."""
+    if not (experiment.curriculum.on or experiment.train.sampling.hard):
         return 0
     task = experiment.task
     if not isinstance(task, Grouped):
-        raise UserError(f"curriculum is set, but the task {type(task).__name__} has no groups of examples.")
+        raise UserError(
+            f"curriculum or train.sampling.hard is set, but the task {type(task).__name__} has no groups of examples."
+        )
     groups = task.groups(spec)
     named = [name for phase in experiment.curriculum.phases for weight in phase.weights for name in weight.groups]
     if unknown := [name for name in named if name not in groups]:

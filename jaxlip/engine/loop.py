@@ -16,10 +16,12 @@ from jaxlip.engine.by_name import initialized, matching
 from jaxlip.engine.checkpoint import Checkpoints, Meta, Position
 from jaxlip.engine.control import Control, Signals
 from jaxlip.engine.curriculum import count_groups
+from jaxlip.engine.growth import Growth, grown
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer
 from jaxlip.engine.progress import Progress, Voice, format_seconds
 from jaxlip.engine.run import RunFolder
+from jaxlip.engine.sampling import groups_of_examples, sampling_weights
 from jaxlip.engine.schedules import schedule
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
@@ -32,6 +34,7 @@ from jaxlip.models.base import Flat
 FREE_ON_RESUME = (
     "name",
     "init_from",
+    "grow",
     "targets",
     "train.patience",
     "train.keep_best",
@@ -80,6 +83,7 @@ class Trainer:
         self.state = replicate(self.init(jax.random.key(train.seed)), self.mesh)
         matching(self.state.params, experiment.optim.rates, "optim.rates")
         self.position, self.control = Position(), Control()
+        self.groups = groups_of_examples(experiment.task, self.train_split, corpus.spec) if train.sampling.on else []
         self.said: set[str] = set()
         self.checkpoints = Checkpoints(folder.checkpoints, keep_best=train.keep_best)
 
@@ -92,6 +96,13 @@ class Trainer:
             control=self.control,
         )
 
+    def grow(self, params: Flat, model_state: Flat) -> Growth:
+        """Takes all that fits from another run, widened where this model is wider; returns what was taken of it."""
+        params, growth = grown(self.state.params, params)
+        model_state, _ = grown(self.state.model_state, model_state)
+        self._begin_from(params, model_state)
+        return growth
+
     def warm_start(self, params: Flat, model_state: Flat, source: str) -> None:
         """Takes parameters and batch statistics from another run. Raises UserError naming what does not fit."""
         for have, given in ((self.state.params, params), (self.state.model_state, model_state)):
@@ -102,8 +113,11 @@ class Trainer:
                 there, here = (tree.get(wrong[0], "absent") for tree in shapes)
                 raise UserError(
                     f"init_from={source} does not fit this model: {len(wrong)} arrays differ, the first is {wrong[0]}, "
-                    f"{there} there and {here} here."
+                    f"{there} there and {here} here; --grow takes what fits."
                 )
+        self._begin_from(params, model_state)
+
+    def _begin_from(self, params: Flat, model_state: Flat) -> None:
         params, model_state = replicate((params, model_state), self.mesh)
         average = dict(params) if self.state.average else {}
         self.state = dataclasses.replace(self.state, params=params, model_state=model_state, average=average)
@@ -161,12 +175,16 @@ class Trainer:
     def plan(self) -> list[Dispatch]:
         """What is left of the epoch."""
         train = self.experiment.train
+        if train.sampling.on and not self.position.dispatch:
+            self.position = dataclasses.replace(self.position, weights=self._sampling_weights())
+        weights_G = np.array(self.position.weights)
         whole = epoch_plan(
             self.train_split,
             batch=train.batch,
             per_dispatch=min(train.steps_per_dispatch, self.per_epoch),
             seed=train.seed,
             epoch=self.position.epoch,
+            weights=[weights_G[groups_N] for groups_N in self.groups] if train.sampling.on else None,
         )
         return whole[self.position.dispatch :]
 
@@ -188,8 +206,8 @@ class Trainer:
         if bad_step >= 0:
             self._name_non_finite(part, step - part.steps, bad_step)
         position = self.position
-        self.position = Position(
-            epoch=position.epoch, dispatch=position.dispatch + 1, sums=add_sums(position.sums, sums)
+        self.position = dataclasses.replace(
+            position, dispatch=position.dispatch + 1, sums=add_sums(position.sums, sums)
         )
 
     def end_epoch(self) -> dict[str, Any]:
@@ -202,6 +220,11 @@ class Trainer:
     def evaluation_due(self) -> bool:
         train = self.experiment.train
         return self.position.epoch % train.eval_epochs == 0 or self.position.epoch >= train.epochs
+
+    def _sampling_weights(self) -> tuple[float, ...]:
+        sampling, count = self.experiment.train.sampling, 1 + max(int(groups_N.max()) for groups_N in self.groups)
+        recent = None if self.state.recent is None else jax.device_get(self.state.recent)
+        return sampling_weights(sampling, self.groups, count if recent is None else len(recent), recent)
 
     def _name_non_finite(self, part: Dispatch, first: int, bad: int) -> NoReturn:
         names = self.train_split.names[part.bucket]

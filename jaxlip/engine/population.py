@@ -191,6 +191,8 @@ class Population:
         first = self.trainers[0]
         self.mesh = first.mesh
         self.scalars = differing_scalars([trainer.experiment for trainer in trainers])
+        if first.experiment.train.sampling.on:
+            raise UserError("train.sampling is for runs that are trained alone; their order of examples is their own.")
         for name in ("train_split", "val_split"):
             wholes = {id(origin(getattr(trainer, name))[0]) for trainer in self.trainers}
             assert len(wholes) == 1, "members take their examples from the same split in memory"

@@ -93,7 +93,7 @@ class Program:
         outputs, model_state = self.model.apply(params, model_state, batch, key)
         metrics = dict(self.task.metrics(outputs, batch, train=True))
         loss, by_group = metrics["loss"], None
-        if self.curriculum.on:
+        if self.curriculum.on or state.recent is not None:
             sums = group_sums(self.task, outputs, batch, self.spec)  # type: ignore[arg-type]
             weights_G = group_weights(self.curriculum, sums.groups, state.step, self.per_epoch, state.recent)
             loss, by_group = sums.weighted(weights_G), (sums.loss_G, sums.count_G)

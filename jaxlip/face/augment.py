@@ -1,6 +1,7 @@
 """Random variation of landmark clips in training, inside jit: on landmarks, so that every derived feature follows."""
 
 import dataclasses
+import functools
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array
 
 from jaxlip.config import Component, require
 from jaxlip.face.features import stored_ids
+from jaxlip.face.occlusion import dropped_times, held_still, lost_landmarks, lost_region, mean_landmarks
 from jaxlip.face.presets import mirror_map
 
 
@@ -35,12 +37,24 @@ class Augment(Component):
     """How many such runs a clip has."""
     flip: float = 0.0
     """Probability of a horizontal flip; needs a preset that is closed under mirroring."""
+    speed: float = 0.0
+    """Largest change of a clip's speaking rate as a whole (resampling), about its middle."""
+    drop: float = 0.0
+    """Probability that a frame is dropped: it repeats the one before."""
+    shear: float = 0.0
+    """Standard deviation of a clip's shear in the image plane, sideways by height."""
+    stretch: float = 0.0
+    """Standard deviation of the logarithm of a clip's width beside its height."""
+    lose: float = 0.0
+    """Probability that a landmark stands still at its mean over the clip."""
+    region: float = 0.0
+    """Largest part of the landmarks, around one of them, that stand still."""
 
     def __post_init__(self):
-        for field in ("shift", "scale", "roll", "noise", "move"):
+        for field in ("shift", "scale", "roll", "noise", "move", "shear", "stretch"):
             require(getattr(self, field) >= 0, self, field, "0 or more")
         require(self.masks >= 1, self, "masks", "1 or more; mask=0 turns them off")
-        for field in ("warp", "mask"):
+        for field in ("warp", "mask", "speed", "drop", "lose", "region"):
             require(0 <= getattr(self, field) < 1, self, field, "in [0, 1)")
         require(0 <= self.flip <= 1, self, "flip", "in [0, 1]")
 
@@ -86,6 +100,22 @@ def similarity(landmarks_BTVC: Array, config: Augment, key: Array) -> Array:
     )
     turned_BTVC = jnp.einsum("btvc,bdc->btvd", landmarks_BTVC, turn_BCC * size_B[:, None, None])
     return turned_BTVC + shift_BC[:, None, None]
+
+
+def sheared(landmarks_BTVC: Array, config: Augment, key: Array) -> Array:
+    """One random shear and change of width for each clip, in the image plane."""
+    keys = jax.random.split(key, 2)
+    shear_B = config.shear * jax.random.normal(keys[0], (len(landmarks_BTVC),))
+    width_B = jnp.exp(config.stretch * jax.random.normal(keys[1], (len(landmarks_BTVC),)))
+    x_BTV, y_BTV, z_BTV = jnp.moveaxis(landmarks_BTVC, -1, 0)
+    return jnp.stack([width_B[:, None, None] * x_BTV + shear_B[:, None, None] * y_BTV, y_BTV, z_BTV], axis=-1)
+
+
+def sped_up(time_BT: Array, config: Augment, key: Array) -> Array:
+    """Source times about the middle frame's, each clip's at a rate of its own."""
+    middle_B1 = time_BT[:, time_BT.shape[1] // 2][:, None]
+    rate_B1 = 1 + config.speed * jax.random.uniform(key, middle_B1.shape, minval=-1.0, maxval=1.0)
+    return middle_B1 + rate_B1 * (time_BT - middle_B1)
 
 
 def warped_times(frames: int, batch: int, config: TimeWarp, key: Array) -> Array:
@@ -150,9 +180,12 @@ def augment(batch, config: Augment, key: Array, *, ids: tuple[int, ...], preset:
     keys = jax.random.split(key, 5)
     landmarks_BTVC, target = batch.landmarks_BTVC, batch.target
     masks = {name: getattr(batch, name) for name in ("frames_BT", "detected_BT", "speech_BT")}
-    if config.warp or config.move or config.mask:
+    # Younger kinds fold numbers into the key, so that what older configs draw stays the same.
+    more = functools.partial(jax.random.fold_in, key)
+    if config.warp or config.move or config.mask or config.speed or config.drop:
         time_BT = warped_times(landmarks_BTVC.shape[1], len(landmarks_BTVC), config, keys[0])
-        frozen_BT = time_BT
+        time_BT = sped_up(time_BT, config, more(10)) if config.speed else time_BT
+        frozen_BT = dropped_times(time_BT, config.drop, more(11)) if config.drop else time_BT
         for number in range(config.masks if config.mask else 0):
             frozen_BT = frozen_times(frozen_BT, config, keys[1] if number == 0 else jax.random.fold_in(keys[1], number))
         landmarks_BTVC = resample(landmarks_BTVC, batch.frames_BT, frozen_BT)
@@ -160,6 +193,12 @@ def augment(batch, config: Augment, key: Array, *, ids: tuple[int, ...], preset:
         target = target.retimed(time_BT) if isinstance(target, Timed) else target
     if config.shift or config.scale or config.roll:
         landmarks_BTVC = similarity(landmarks_BTVC, config, keys[2])
+    if config.shear or config.stretch:
+        landmarks_BTVC = sheared(landmarks_BTVC, config, more(12))
+    if config.lose or config.region:
+        mean_BVC = mean_landmarks(landmarks_BTVC, masks["frames_BT"])
+        lost_BV = lost_landmarks(mean_BVC, config.lose, more(13)) | lost_region(mean_BVC, config.region, more(14))
+        landmarks_BTVC = held_still(landmarks_BTVC, mean_BVC, lost_BV)
     if config.flip:
         rows = np.array(mirror_map(ids, f"preset {preset}"))
         flipped_BTVC = landmarks_BTVC[:, :, rows] * np.array([[[[-1, 1, 1]]]], np.float32)

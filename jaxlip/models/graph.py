@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.face.features import Features
 from jaxlip.face.topology import Topology
-from jaxlip.models.norm import NormReluDropout
+from jaxlip.models.norm import NORMS
 
 
 @jax.custom_vjp
@@ -84,12 +84,20 @@ class GraphEncoder(nnx.Module):
     """
 
     def __init__(
-        self, topology: Topology, sizes: tuple[int, int], hidden: int, layers: int, dropout: float, *, rngs: nnx.Rngs
+        self,
+        topology: Topology,
+        sizes: tuple[int, int],
+        hidden: int,
+        layers: int,
+        dropout: float,
+        *,
+        norm: str = "batch",
+        rngs: nnx.Rngs,
     ):
         self.first = FactoredGraphConv(topology, *sizes, hidden, rngs=rngs)
         self.convs = nnx.List([GraphConv(topology, hidden, hidden, rngs=rngs) for _ in range(layers - 1)])
         rates = [min(0.7, dropout * (1 + 0.2 * i / max(1, layers - 1))) for i in range(layers)]
-        self.norms = nnx.List([NormReluDropout(hidden, rate=rate, site=i) for i, rate in enumerate(rates)])
+        self.norms = nnx.List([NORMS[norm](hidden, rate=rate, site=i) for i, rate in enumerate(rates)])
 
     def __call__(
         self, features: Features, frames_BT: Bool[Array, "B T"], key: Array | None

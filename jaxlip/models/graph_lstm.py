@@ -12,6 +12,7 @@ from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.graph import GraphEncoder
 from jaxlip.models.heads import Classifier, masked_mean
 from jaxlip.models.lstm import BiLstm
+from jaxlip.models.pool import pooled_frames
 
 POOLS = ("frames", "speech")
 
@@ -56,10 +57,4 @@ class GraphLstmModule(nnx.Module):
         features = self.input(batch.landmarks_BTVC, frames_BT, batch.speech_BT)
         frame_BTD = self.graph(features, frames_BT, key)
         sequence_BTD = self.norm(self.lstm(frame_BTD, frames_BT, key))
-        return self.classifier(masked_mean(sequence_BTD, self.pooled_frames(batch)), batch.examples_B, key)
-
-    def pooled_frames(self, batch: FaceBatch) -> Array:
-        """Wanted frames with a face of their own (interpolated ones add nothing), or all of them if none has one."""
-        wanted_BT = batch.frames_BT & (batch.speech_BT if self.pool == "speech" else True)
-        seen_BT = wanted_BT & batch.detected_BT
-        return seen_BT | (wanted_BT & ~seen_BT.any(axis=1, keepdims=True))
+        return self.classifier(masked_mean(sequence_BTD, pooled_frames(batch, self.pool)), batch.examples_B, key)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from jaxlip.models.norm import NormReluDropout
+from jaxlip.models.norm import NORMS
 
 
 def masked_mean(x_BTD: Float[Array, "B T D"], mask_BT: Bool[Array, "B T"]) -> Float[Array, "B D"]:
@@ -23,11 +23,21 @@ def last_real(x_BTD: Float[Array, "B T D"], mask_BT: Bool[Array, "B T"]) -> Floa
 
 
 class Classifier(nnx.Module):
-    """Linear, batch norm, ReLU, dropout, Linear."""
+    """Linear, batch (or layer) norm, ReLU, dropout, Linear."""
 
-    def __init__(self, fan_in: int, hidden: int, classes: int, dropout: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        fan_in: int,
+        hidden: int,
+        classes: int,
+        dropout: float,
+        *,
+        norm: str = "batch",
+        site: int,
+        rngs: nnx.Rngs,
+    ):
         self.hidden = nnx.Linear(fan_in, hidden, rngs=rngs)
-        self.norm = NormReluDropout(hidden, rate=dropout, site=site)
+        self.norm = NORMS[norm](hidden, rate=dropout, site=site)
         self.out = nnx.Linear(hidden, classes, rngs=rngs)
 
     def __call__(
@@ -35,6 +45,13 @@ class Classifier(nnx.Module):
     ) -> Float[Array, "B K"]:
         hidden_1BH = self.norm(self.hidden(x_BD)[None], examples_B, key)
         return self.out(hidden_1BH[0])
+
+
+class GatedLogits(NamedTuple):
+    """Logits of classes, and the part that each branch of the model has in them (the parts sum to 1)."""
+
+    logits_BK: Float[Array, "B K"]
+    gate_BG: Float[Array, "B G"]
 
 
 class SentenceLogits(NamedTuple):

@@ -134,6 +134,28 @@ class NormReluDropout(nnx.Module):
         return out_VFH
 
 
+class LayerReluDropout(nnx.Module):
+    """Layer normalisation, ReLU, dropout; called as NormReluDropout is."""
+
+    def __init__(self, features: int, *, rate: float, site: int):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.rate, self.site = rate, site
+
+    def __call__(
+        self, z_VFH: Float[Array, "V F H"], real_F: Bool[Array, " F"], key: Array | None
+    ) -> Float[Array, "V F H"]:
+        centred_VFH = z_VFH - z_VFH.mean(axis=-1, keepdims=True)
+        inverse_VF1 = jax.lax.rsqrt(jnp.square(centred_VFH).mean(axis=-1, keepdims=True) + EPSILON)
+        scaled_VFH = centred_VFH * inverse_VF1 * self.scale[...][None, None] + self.bias[...][None, None]
+        active_VFH = jnp.where(real_F[None, :, None], jnp.maximum(scaled_VFH, 0), 0)
+        return active_VFH if key is None else dropout(active_VFH, dropout_seed(key, self.site), self.rate)
+
+
+NORMS = {"batch": NormReluDropout, "layer": LayerReluDropout}
+"""What may stand behind a linear map."""
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation [B, T, D] over real steps, with running moments as in NormReluDropout, and nothing behind it.
 

@@ -60,6 +60,15 @@ class GroupedLoss(NamedTuple):
 
 
 @runtime_checkable
+class GroupOf(Protocol):
+    """A task that knows the group of an example from its target."""
+
+    def group_of(self, batch: Any, spec: Any) -> Any:
+        """The number of every example's group, on the host."""
+        ...
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """A task whose examples are of kinds (classes, lengths, difficulties) that a `Curriculum` can weigh."""
 

@@ -1,9 +1,11 @@
 """Isolated words: one window of a clip -> one of K words."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -15,17 +17,44 @@ from jaxlip.data.words import WordSpec, load_words, word_guesses, word_shapes
 from jaxlip.decode.times import TimedWord
 from jaxlip.face.augment import Augment, augment, check_flip
 from jaxlip.losses.cross_entropy import cross_entropy
+from jaxlip.losses.soft_targets import Balance, SoftTarget, class_weights, soft_cross_entropy
 from jaxlip.metrics.classification import classification_scores
 from jaxlip.metrics.mergeable import Mean
 from jaxlip.metrics.scores import Scores
 from jaxlip.metrics.worst import reliability, worst_words
 from jaxlip.models.base import Model
+from jaxlip.models.heads import GatedLogits
 from jaxlip.tasks.answer import Answer
 from jaxlip.tasks.base import GroupedLoss
+from jaxlip.tasks.mix import Mix, mix
 from jaxlip.tasks.together import log_mean
 
 TOP = 5
 """Words that an answer names."""
+COLLAPSED = 0.1
+"""Entropy of a gate, in parts of the largest, under which its other branches are idle."""
+
+
+Outputs = Array | GatedLogits
+"""What a word model says."""
+
+
+def logits_of(outputs: Any) -> Any:
+    """The logits [B, K] among what a word model says."""
+    return outputs.logits_BK if isinstance(outputs, GatedLogits) else outputs
+
+
+def joined_logits(outputs: Sequence[Any]) -> np.ndarray:
+    """The logits [N, K] of all buckets."""
+    return np.concatenate([logits_of(part) for part in outputs])
+
+
+def gate_metrics(gate_BG: Array, examples_B: Array) -> dict[str, Mean]:
+    """Mean part of every branch, and the entropy of an example's gate in parts of the largest."""
+    branches = gate_BG.shape[-1]
+    entropy_B = -jnp.sum(gate_BG * jnp.log(jnp.maximum(gate_BG, 1e-9)), axis=-1) / np.log(branches)
+    parts = {f"gate/{i}": Mean.of(gate_BG[:, i], examples_B) for i in range(branches)}
+    return {**parts, "gate_entropy": Mean.of(entropy_B, examples_B)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +67,16 @@ class Word(Component):
     """Part of the target that is spread evenly over all words."""
     augment: Augment = Augment()
     """Random variation of training clips."""
+    mix: Mix = Mix()
+    """Training clips mixed with each other."""
+    focus: float = 0.0
+    """Exponent of the focal loss, which turns to what is not yet known; 0 is cross entropy."""
+    balance: Balance = "none"
+    """What words weigh in the loss by how often they occur: alike (none), inverse, or effective (of examples)."""
 
     def __post_init__(self):
         require(0 <= self.label_smoothing < 1, self, "label_smoothing", "in [0, 1)")
+        require(self.focus >= 0, self, "focus", "0 or more")
 
     def corpus(self, data: FaceData) -> Corpus:
         check_flip(self.augment, data.preset)
@@ -53,34 +89,76 @@ class Word(Component):
         return self.model.build(spec)  # type: ignore[attr-defined]
 
     def vary(self, batch: FaceBatch, spec: WordSpec, key: Array) -> FaceBatch:
-        return augment(batch, self.augment, key, ids=spec.input.ids, preset=spec.topology.preset)
+        batch = augment(batch, self.augment, key, ids=spec.input.ids, preset=spec.topology.preset)
+        if self.balance == "none" and not self.mix.on:
+            return batch
+        weights_K = np.ones(len(spec.classes), np.float32)
+        if self.balance != "none" and spec.counts:
+            weights_K = class_weights(spec.counts, self.balance)
+        target = SoftTarget(
+            odds_BK=jax.nn.one_hot(batch.target, len(spec.classes)), weight_B=jnp.asarray(weights_K)[batch.target]
+        )
+        if self.mix.on:
+            batch, target = mix(batch, target, self.mix, jax.random.fold_in(key, 1))
+        return dataclasses.replace(batch, target=target)
 
-    def metrics(self, outputs: Array, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
-        smoothing = self.label_smoothing if train else 0.0
-        loss_B = cross_entropy(outputs, batch.target, smoothing=smoothing)
-        hit_B = outputs.argmax(axis=-1) == batch.target
-        return {"loss": Mean.of(loss_B, batch.examples_B), "accuracy": Mean.of(hit_B, batch.examples_B)}
+    def metrics(self, outputs: Outputs, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
+        """The loss; "accuracy", of a mixed example by its larger part; and where the model has branches, the mean part
+        of each ("gate/0", ...) and the gate's entropy (1 where they have equal parts, 0 where one has all)."""
+        logits_BK, target = logits_of(outputs), batch.target
+        loss_B, weight_B = self._losses(logits_BK, batch, train=train)
+        label_B = target.odds_BK.argmax(axis=-1) if isinstance(target, SoftTarget) else target
+        hit_B = logits_BK.argmax(axis=-1) == label_B
+        loss = Mean.of(loss_B, batch.examples_B)
+        if weight_B is not None:
+            real_B = jnp.where(batch.examples_B, weight_B, 0)
+            loss = Mean(jnp.sum(jnp.where(batch.examples_B, loss_B * weight_B, 0)), real_B.sum())
+        metrics = {"loss": loss, "accuracy": Mean.of(hit_B, batch.examples_B)}
+        return (
+            {**metrics, **gate_metrics(outputs.gate_BG, batch.examples_B)}
+            if isinstance(outputs, GatedLogits)
+            else metrics
+        )
+
+    def _losses(self, logits_BK: Array, batch: FaceBatch, *, train: bool) -> tuple[Array, Array | None]:
+        """Loss of every example, and what each weighs where they differ."""
+        smoothing, focus = (self.label_smoothing, self.focus) if train else (0.0, 0.0)
+        if isinstance(target := batch.target, SoftTarget):
+            return soft_cross_entropy(logits_BK, target.odds_BK, smoothing=smoothing, focus=focus), target.weight_B
+        if focus:
+            odds_BK = jax.nn.one_hot(target, logits_BK.shape[-1])
+            return soft_cross_entropy(logits_BK, odds_BK, smoothing=smoothing, focus=focus), None
+        return cross_entropy(logits_BK, target, smoothing=smoothing), None
 
     def groups(self, spec: WordSpec) -> tuple[str, ...]:
         return spec.classes
 
-    def grouped_loss(self, outputs: Array, batch: FaceBatch, spec: WordSpec) -> GroupedLoss:
+    def group_of(self, batch: FaceBatch, spec: WordSpec) -> np.ndarray:
         del spec
-        loss_B = cross_entropy(outputs, batch.target, smoothing=self.label_smoothing)
-        return GroupedLoss(loss_B, batch.target, batch.examples_B.astype(loss_B.dtype))
+        return np.asarray(batch.target)
+
+    def grouped_loss(self, outputs: Outputs, batch: FaceBatch, spec: WordSpec) -> GroupedLoss:
+        del spec
+        loss_B, weight_B = self._losses(logits_of(outputs), batch, train=True)
+        label_B = batch.target.odds_BK.argmax(axis=-1) if isinstance(batch.target, SoftTarget) else batch.target
+        real_B = batch.examples_B.astype(loss_B.dtype)
+        return GroupedLoss(loss_B, label_B, real_B if weight_B is None else real_B * weight_B)
 
     def soft_targets(self, outputs: Any, batch: FaceBatch) -> tuple[Any, Any]:
         """Logits [B, K] that another model may learn to give, and which examples are real."""
-        return outputs, batch.examples_B
+        return logits_of(outputs), batch.examples_B
 
-    def advice(self, val: dict[str, float]) -> None:
-        del val
+    def advice(self, val: dict[str, float]) -> str | None:
+        if val.get("gate_entropy", 1.0) < COLLAPSED:
+            return "one branch of the model has nearly all of the gate: lower optim.lr or clip, or drop the others"
+        return None
 
-    def score(self, outputs: list[np.ndarray], split: Split, train: Split, spec: WordSpec) -> Scores:
+    def score(self, outputs: list[Any], split: Split, train: Split, spec: WordSpec) -> Scores:
         labels_N = np.concatenate([bucket.target for bucket in split.buckets])
         train_labels_M = np.concatenate([bucket.target for bucket in train.buckets])
         names = [name for bucket in split.names for name in bucket]
-        clips_N, logits_NK = np.array([name.partition("#")[0] for name in names]), np.concatenate(outputs)
+        clips_N = np.array([name.partition("#")[0] for name in names])
+        logits_NK = joined_logits(outputs)
         scores = classification_scores(logits_NK, labels_N, clips_N, train_labels_M, spec.classes)
         return dataclasses.replace(
             scores,
@@ -88,23 +166,23 @@ class Word(Component):
             worst=worst_words(logits_NK, labels_N, names, spec.classes),
         )
 
-    def log_evidence(self, outputs: list[np.ndarray], split: Split, spec: WordSpec) -> np.ndarray:
+    def log_evidence(self, outputs: list[Any], split: Split, spec: WordSpec) -> np.ndarray:
         """log p [N] of the right words."""
         del spec
-        log_p_NK = jax.nn.log_softmax(np.concatenate(outputs), axis=-1)
+        log_p_NK = jax.nn.log_softmax(joined_logits(outputs), axis=-1)
         labels_N = np.concatenate([bucket.target for bucket in split.buckets])
         return np.asarray(log_p_NK)[np.arange(len(labels_N)), labels_N]
 
-    def confidence(self, outputs: list[np.ndarray], split: Split) -> np.ndarray:
+    def confidence(self, outputs: list[Any], split: Split) -> np.ndarray:
         """[N] log-probability of the likeliest word."""
         del split
-        return np.asarray(jax.nn.log_softmax(np.concatenate(outputs), axis=-1).max(axis=-1))
+        return np.asarray(jax.nn.log_softmax(joined_logits(outputs), axis=-1).max(axis=-1))
 
     def score_mixture(
-        self, members: list[list[np.ndarray]], weights_M: np.ndarray, split: Split, train: Split, spec: WordSpec
+        self, members: list[list[Any]], weights_M: np.ndarray, split: Split, train: Split, spec: WordSpec
     ) -> Scores:
         """Scores of the weighted mean of several models' probabilities."""
-        mixed = [log_mean(list(parts), weights_M) for parts in zip(*members, strict=True)]
+        mixed = [log_mean([logits_of(part) for part in parts], weights_M) for parts in zip(*members, strict=True)]
         return self.score(mixed, split, train, spec)
 
     def perfect(self, split: Split, spec: WordSpec) -> list[np.ndarray]:
@@ -124,7 +202,7 @@ class Word(Component):
 
     def answer(
         self,
-        outputs: list[np.ndarray],
+        outputs: list[Any],
         questions: list[Example],
         spec: WordSpec,
         *,
@@ -134,7 +212,7 @@ class Word(Component):
     ) -> Answer:
         """The likeliest words, their probabilities averaged over the guesses of when the word is spoken."""
         del decoder, said
-        logits_BK = np.concatenate([np.asarray(logits, np.float64) for logits in outputs])
+        logits_BK = np.concatenate([np.asarray(logits_of(part), np.float64) for part in outputs])
         odds_BK = np.exp(logits_BK - logits_BK.max(axis=1, keepdims=True))
         p_K = (odds_BK / odds_BK.sum(axis=1, keepdims=True)).mean(axis=0)
         order = np.argsort(-p_K, kind="stable")[:TOP]

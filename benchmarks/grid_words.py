@@ -1,0 +1,101 @@
+"""Every word reader on GRID's words: trains what is missing, scores it, and prints one table.
+
+    python benchmarks/grid_words.py --data.root GRID --data.splits SPLITS_JSON
+    python benchmarks/grid_words.py --data.root GRID --data.splits SPLITS_JSON --rows words_best v4 --seeds 5
+
+Runs lie under --runs: those that are done are only read, one that was stopped is resumed; the same command again does
+the rest. Speed counts reading the data and validation too. The ensemble of v2 and v3 is scored by `jaxlip ensemble` on
+the same runs.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from jaxlip.cli.evaluate import evaluate  # noqa: E402
+from jaxlip.cli.train import fit  # noqa: E402
+from jaxlip.config import Experiment, load_config, override  # noqa: E402
+from jaxlip.engine.run import RunFolder  # noqa: E402
+from jaxlip.report.saved import load_saved  # noqa: E402
+
+AUGMENT = ("--task.augment.shift", "0.02", "--task.augment.scale", "0.05", "--task.augment.roll", "2.0")
+AUGMENT += ("--task.augment.noise", "0.003", "--task.augment.warp", "0.15", "--task.augment.move", "1.5")
+AUGMENT += (
+    "--task.augment.mask",
+    "0.15",
+)
+# Row -> (config, what it changes). The remedies are those of the original's own analysis, each against the row "v4".
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "v1": ("v1", ()),
+    "v2": ("v2", ()),
+    "v3": ("v3", ()),
+    "v3_resume": ("v3_resume", ()),
+    "v4": ("v4", ()),
+    "v5": ("v5", ()),
+    "v4+augmentation": ("v4", AUGMENT),
+    "v4+mixup": ("v4", ("--task.mix.mixup", "0.5")),
+    "v4-warmup": ("v4", ("--optim.warmup_epochs", "0.0")),
+    "v4+patience": ("v4", ("--train.epochs", "50")),
+    "grid_words": ("grid_words", ()),
+    "words_best": ("words_best", ()),
+    "words_best, whole clip": ("words_best", ("--data.window", "149", "--data.buckets", "149")),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which of them")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/grid_words_table"))
+    options, shared = parser.parse_known_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    jobs = [(row, seed) for seed in range(options.seeds) for row in options.rows]
+    lines = [figures(row, seed, shared, options.runs) for row, seed in jobs]
+    print("| run | test accuracy | floor | macro F1 | train - val | parameters | clips a CPU second |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(lines))
+
+
+def experiment_of(row: str, seed: int, shared: list[str]) -> Experiment:
+    """The row's experiment; its run is named after row and seed, and a warm start begins from the same seed's run."""
+    config, changes = ROWS[row]
+    arguments = [*changes, *shared, "--data.source", "grid", "--train.seed", str(seed)]
+    experiment = override(load_config(REPOSITORY / f"configs/{config}.py"), arguments)
+    source = f"{experiment.init_from}-s{seed}" if experiment.init_from else None
+    return dataclasses.replace(experiment, name=f"{name_of(row)}-s{seed}", init_from=source)
+
+
+def name_of(row: str) -> str:
+    return row.replace(", ", "-").replace(" ", "-")
+
+
+def figures(row: str, seed: int, shared: list[str], runs: pathlib.Path) -> str:
+    """A line of the table."""
+    experiment = experiment_of(row, seed, shared)
+    kept = runs / f"{experiment.name}.json"
+    if not kept.is_file():
+        folder = RunFolder(runs / experiment.name)
+        resumed, began = bool(folder.steps), time.process_time()
+        fit(experiment, runs, resume=resumed, overwrite=False)
+        seconds = time.process_time() - began
+        scored, _ = evaluate(load_saved(folder), "test")
+        seen = folder.read_metrics()[-1]["epoch"] * json.loads(folder.config.read_text())["data"]["examples"]["train"]
+        kept.write_text(json.dumps({**scored, "speed": None if resumed else seen / seconds}, indent=1) + "\n")
+    read = json.loads(kept.read_text())
+    accuracy, f1 = read["scores"]["accuracy"], read["scores"]["macro_f1"]
+    interval = f"[{accuracy['low']:.4f}, {accuracy['high']:.4f}]"
+    gap, count = read["gap"]["accuracy"]["gap"], read["parameters"]["trainable"]
+    speed = "" if read["speed"] is None else f"{read['speed']:.0f}"
+    cells = [f"`{experiment.name}`", f"{accuracy['value']:.4f} {interval}", f"{accuracy['floor']:.4f}"]
+    cells += [f"{f1['value']:.4f}", f"{gap:+.4f}", f"{count:,}", speed]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Our best word reader: all landmarks in motion as one vector, large kernels over time, one LSTM layer.
+
+python train.py --config configs/words_best.py --data.root GRID --data.splits SPLITS_JSON
+python evaluate.py --run words_best --split test
+
+With the whole clip as context: `--data.window 149 --data.buckets 149`. Not scored yet.
+"""
+
+from jaxlip.config import Experiment, Optim, Train
+from jaxlip.data.face import FaceData
+from jaxlip.face.augment import Augment
+from jaxlip.models.pool import MeanPool
+from jaxlip.models.spatial import Landmarks
+from jaxlip.models.temporal import Chain, Convolutions, Lstm
+from jaxlip.models.word_reader import WordReader
+from jaxlip.tasks.word import Word
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        name="words_best",
+        data=FaceData(source="grid", features="extended56"),
+        task=Word(
+            model=WordReader(
+                spatial=Landmarks(width=128, dropout=0.2),
+                temporal=Chain(
+                    first=Convolutions(width=128, blocks=3, kernel=9, dropout=0.2),
+                    second=Lstm(hidden=128, layers=1, dropout=0.2, norm=False),
+                ),
+                pool=MeanPool(over="speech"),
+                hidden=128,
+                dropout=0.3,
+            ),
+            label_smoothing=0.1,
+            augment=Augment(shift=0.02, scale=0.05, roll=2.0, noise=0.003, warp=0.2, move=2.0, mask=0.1, masks=2),
+        ),
+        optim=Optim(lr=2e-3, weight_decay=1e-2, average=0.995),
+        train=Train(epochs=16, batch=32, patience=50, monitor="accuracy"),
+    )
