@@ -17,7 +17,8 @@ BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MUL
 EVERY = re.findall(r"^(?:python )?(train\.py|evaluate\.py|jaxlip \w+) (.*)$", BLOCKS, re.MULTILINE)
 SIGNING = [(script, text) for script, text in EVERY if re.search(r"sign_|--out SOFT", text)]
 SPELLING = [(script, text) for script, text in EVERY if "spelling_" in text]
-LIPS = [row for row in EVERY if row not in SIGNING + SPELLING]
+AFFECT = [(script, text) for script, text in EVERY if "affect" in text and script != "jaxlip params"]
+LIPS = [row for row in EVERY if row not in SIGNING + SPELLING + AFFECT]
 COMMANDS = [(s, t) for s, t in LIPS if s in ("train.py", "evaluate.py", "jaxlip prepare")]
 SMALL = ["--train.epochs", "1", "--task.model.hidden", "8", "--data.preset", "lips40"]
 FEW = ["--data.visemes.train", "32", "--data.visemes.val", "32", "--data.visemes.test", "32"]
@@ -47,6 +48,24 @@ def test_commands_run_in_order(grid_root, tmp_path, monkeypatch, capsys):
         command = {"train.py": train.run, "evaluate.py": evaluate.run, "jaxlip prepare": prepare.run}[script]
         assert guarded(command, arguments) == 0, capsys.readouterr().err
     assert (tmp_path / "grid-v4.json").is_file()
+
+
+@pytest.mark.slow
+def test_commands_of_affect_run_in_order(tmp_path, monkeypatch, capsys):
+    (tmp_path / "configs").symlink_to(pathlib.Path(__file__).parents[1] / "configs")
+    monkeypatch.chdir(tmp_path)
+    splits = ("train", "train", "dev", "test")
+    rows = (f"{n},{splits[n % 4]},{1 + n % 5},{1 + n % 3},3,word {n % 7}" for n in range(60))
+    (tmp_path / "EMOBANK").write_text("\n".join(("id,split,V,A,D,text", *rows)))
+    commands = {"train.py": train.run, "evaluate.py": evaluate.run}
+    for script, text in AFFECT:
+        if script not in commands:
+            continue
+        arguments = shlex.split(text)
+        if script == "train.py":
+            small = ["--train.epochs", "1", "--data.encoders", "tfidf", "--data.user_series.users", "9"]
+            arguments += ["--no-preflight", "--no-report", *small]
+        assert guarded(commands[script], arguments) == 0, capsys.readouterr().err
 
 
 @pytest.mark.slow
