@@ -1,6 +1,8 @@
 """Many runs in one program: each equals its solo run, whatever the others do; folds; statistics over runs."""
 
 import dataclasses
+import os
+import signal
 
 import jax
 import numpy as np
@@ -9,10 +11,10 @@ from tiny import changed, get_config
 
 from jaxlip.config import Fold
 from jaxlip.data.folds import Folds, Subset, read_corpus
-from jaxlip.engine.loop import Trainer
+from jaxlip.engine.loop import NonFiniteLoss, Trainer
 from jaxlip.engine.population import Population, differing_scalars, together
 from jaxlip.engine.run import RunFolder
-from jaxlip.errors import UserError
+from jaxlip.errors import Interrupted, UserError
 from jaxlip.metrics.over_runs import over_runs
 from jaxlip.metrics.scores import Draws, Score
 from jaxlip.report.population import compare
@@ -35,9 +37,9 @@ def folds():
     return Folds.deal(experiment.task.corpus(experiment.data), experiment.fold)
 
 
-def trainers(folds, runs):
+def trainers(folds, runs, members=None):
     made = []
-    for experiment in experiments():
+    for experiment in members or experiments():
         folder, corpus = RunFolder(runs / experiment.name), folds.fold(experiment.fold.index)
         if not folder.steps:
             folder.create(overwrite=False)
@@ -61,7 +63,7 @@ def solo(folds, tmp_path_factory):
 def population(folds, tmp_path_factory):
     runs = tmp_path_factory.mktemp("population")
     made = trainers(folds, runs)
-    rows = Population(made).fit()
+    rows = Population(made, over=jax.vmap).fit()
     for trainer in made:
         trainer.checkpoints.close()
     return runs, rows
@@ -97,6 +99,42 @@ def test_a_member_equals_its_solo_run(solo, population, name):
 def test_members_end_by_themselves(population):
     runs, _ = population
     assert [len(RunFolder(runs / name).read_metrics()) for name in "abc"] == [2, 3, 4]
+
+
+def test_a_signal_saves_all_and_they_resume_to_the_same_ends(folds, population, tmp_path, monkeypatch):
+    made, advance, calls = trainers(folds, tmp_path), Trainer.advance, []
+
+    def interrupted(self, *args, **kwargs):
+        advance(self, *args, **kwargs)
+        calls.append(self)
+        if len(calls) == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "advance", interrupted)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM with 3 of 3 runs going on, saved") as stop:
+        Population(made).fit()
+    assert stop.value.number == signal.SIGTERM
+    assert [trainer.position.epoch for trainer in made] == [1, 1, 1] and all(t.position.dispatch for t in made)
+    for trainer in made:
+        trainer.checkpoints.close()
+    monkeypatch.undo()
+    made = trainers(folds, tmp_path)
+    Population(made).fit()
+    for trainer in made:
+        trainer.checkpoints.close()
+        assert_close(tmp_path / trainer.experiment.name, population[0] / trainer.experiment.name)
+
+
+def test_a_loss_that_is_not_finite_ends_its_own_run_alone(folds, population, tmp_path):
+    members = experiments()
+    members[1] = changed(members[1], optim={"lr": 1e30})
+    made = trainers(folds, tmp_path, members)
+    with pytest.raises(NonFiniteLoss, match="^b: .*not finite"):
+        Population(made).fit()
+    for trainer in made:
+        trainer.checkpoints.close()
+    for name in "ac":
+        assert_close(tmp_path / name, population[0] / name)
 
 
 def test_folds_are_disjoint_by_speaker_and_cover_everything_once(folds):

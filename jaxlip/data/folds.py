@@ -62,7 +62,7 @@ class Folds:
         subsets = {split: Subset.of(self.pool, parts) for split, parts in rows.items()}
         counts = {**self.corpus.counts, "examples": {**self.corpus.counts["examples"]}}
         counts["examples"].update({split: len(subset) for split, subset in subsets.items()})
-        note = f"fold {index}: no {self.by} is in both training and validation"
+        note = f"validation is one of {max(map(max, self.fold_of)) + 1} folds that share no {self.by}"
         return Corpus(
             splits={**self.corpus.splits, **subsets},
             spec=self.corpus.spec,

@@ -1,9 +1,9 @@
-"""Many runs in one program: their states lie stacked on the device, and one vmapped dispatch moves them all.
+"""Many runs in one program: their states lie stacked on the device, and one dispatch, mapped over them, moves them all.
 
 Every member is a `Trainer` with its own seed, order of data, fold, scalar hyper-parameters, run folder, checkpoints and
 early stopping, and is trained as if it were alone, to float tolerance. What is shared is the data in device memory, one
-program and one compilation. A member that has nothing to do in a dispatch is computed and thrown away; once half of
-them have ended, those are taken out of the stack.
+program and one compilation. Under vmap a member that has nothing to do in a dispatch is computed and thrown away; once
+half of them have ended, those are taken out of the stack.
 """
 
 import collections
@@ -12,7 +12,7 @@ import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -182,11 +182,32 @@ class _Named:
         self.progress.say(f"{self.name}  {line}")
 
 
+def one_by_one(function: Callable[..., Any], in_axes: Sequence[int | None]) -> Callable[..., Any]:
+    """As `jax.vmap` of axes 0 and None, but member after member inside the one program."""
+
+    def mapped(*arguments: Any) -> Any:
+        own = [argument for argument, axis in zip(arguments, in_axes, strict=True) if axis == 0]
+
+        def one(mine: list[Any]) -> Any:
+            left = iter(mine)
+            return function(
+                *(next(left) if axis == 0 else given for given, axis in zip(arguments, in_axes, strict=True))
+            )
+
+        return jax.lax.map(one, own)
+
+    return mapped
+
+
 class Population:
     """Trainers that go on together; those that have ended, as resumed ones may have, only report."""
 
-    def __init__(self, trainers: Sequence[Trainer]):
-        """Raises UserError for runs that cannot be trained in one program."""
+    def __init__(self, trainers: Sequence[Trainer], over: Callable[..., Any] | None = None):
+        """`over` maps a function over the members: `jax.vmap` by default on accelerators, which one model cannot fill;
+        on CPU `one_by_one`, which is faster there, and a member that waits costs nothing.
+
+        Raises UserError for runs that cannot be trained in one program.
+        """
         self.trainers = list(trainers)
         first = self.trainers[0]
         self.mesh = first.mesh
@@ -197,8 +218,9 @@ class Population:
             wholes = {id(origin(getattr(trainer, name))[0]) for trainer in self.trainers}
             assert len(wholes) == 1, "members take their examples from the same split in memory"
         shared = Shared(first.experiment, first.program)
-        self.dispatch = jax.jit(jax.vmap(shared.dispatch, in_axes=(0, 0, None, 0, 0)), donate_argnums=1)
-        self.evaluate = jax.jit(jax.vmap(shared.evaluate, in_axes=(0, 0, None, 0)))
+        over = over or (one_by_one if jax.default_backend() == "cpu" else jax.vmap)
+        self.dispatch = jax.jit(over(shared.dispatch, in_axes=(0, 0, None, 0, 0)), donate_argnums=1)
+        self.evaluate = jax.jit(over(shared.evaluate, in_axes=(0, 0, None, 0)))
         self.failed: dict[str, str] = {}
         self._stack([trainer for trainer in self.trainers if not trainer.ended])
 
