@@ -53,7 +53,8 @@ def trainers(folds, runs, members=None):
 @pytest.fixture(scope="module")
 def solo(folds, tmp_path_factory):
     runs = tmp_path_factory.mktemp("solo")
-    for trainer in trainers(folds, runs):
+    # Not `a`, which b and c cover but for its early end.
+    for trainer in trainers(folds, runs, experiments()[1:]):
         trainer.fit()
         trainer.checkpoints.close()
     return runs
@@ -89,7 +90,7 @@ def assert_close(a, b):
             np.testing.assert_allclose(params[0][name], params[1][name], atol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["a", "b", "c"])
+@pytest.mark.parametrize("name", ["b", "c"])
 def test_a_member_equals_its_solo_run(solo, population, name):
     runs, rows = population
     assert_close(runs / name, solo / name)
