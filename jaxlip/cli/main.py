@@ -19,6 +19,7 @@ COMMANDS = (
     "grow",
     "evaluate",
     "folds",
+    "search",
     "doctor",
     "compare",
     "report",
@@ -44,6 +45,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   grow       train a model in phases, each wider than the one before
   evaluate   score a run on a split, with intervals, floors and plots
   folds      cross-validate configs over users, and which differences exceed the noise
+  search     better hyper-parameters of a config, by trials that can be stopped and continued
   doctor     what is wrong with a run, and what to try next
   compare    runs side by side: is one better than another?
   report     report.html of a run, anew

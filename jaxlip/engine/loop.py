@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
@@ -85,6 +86,8 @@ class Trainer:
         self.position, self.control = Position(), Control()
         self.groups = groups_of_examples(experiment.task, self.train_split, corpus.spec) if train.sampling.on else []
         self.said: set[str] = set()
+        self.watch: Callable[[dict[str, Any]], None] | None = None
+        """Is given every logged row once it is saved; what it raises ends the training."""
         self.checkpoints = Checkpoints(folder.checkpoints, keep_best=train.keep_best)
 
     def meta(self) -> Meta:
@@ -280,6 +283,8 @@ class Trainer:
         if advice and advice not in self.said:
             self.said.add(advice)
             progress.say(f"warning: {advice}")
+        if self.watch:
+            self.watch(row)
         return row
 
     def _phase_begins(self) -> bool:
