@@ -10,11 +10,13 @@ stopped or killed; a larger --trials makes it longer.
 
 import argparse
 import pathlib
+import signal
 from collections.abc import Sequence
 from typing import Any
 
 from jaxlip.cli.options import Parser, with_config
 from jaxlip.cli.train import look_before
+from jaxlip.data.folds import read_corpus
 from jaxlip.engine.search import Search
 from jaxlip.engine.space import parse_space
 from jaxlip.errors import Interrupted, UserError
@@ -40,7 +42,7 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError(f"--trials {options.trials} must be 1 or more.")
     space = parse_space(options.over, experiment)
     search = Search(experiment, space, options.runs / experiment.name, pruned=not options.no_pruning)
-    corpus = experiment.task.corpus(experiment.data)  # type: ignore[attr-defined]
+    corpus = read_corpus(experiment)
     for note in corpus.notes:
         print(f"note: {note}", flush=True)
     if not options.no_preflight and not search.ranked():
@@ -49,7 +51,8 @@ def run(arguments: Sequence[str]) -> None:
         for trial in search.trials(corpus, options.trials):
             print(_line(search, trial), flush=True)
     except Interrupted as stop:
-        raise Interrupted(stop.number, f"{stop} The same search command continues this search.") from None
+        why = "the running trial is saved, and the same command continues the search"
+        raise Interrupted(stop.number, f"stopped by {signal.Signals(stop.number).name}; {why}.") from None
     _conclude(search, options.config)
 
 
@@ -75,7 +78,7 @@ def _conclude(search: Search, config: str) -> None:
         raise UserError(f"no trial came to its end; {search.folder} has their runs.")
     print(format_rows(rows))
     best = ranked[0]
-    own = next((trial.value for trial in ranked if trial.number == 0), None)
+    own = next((f"{trial.value:.4f}" for trial in ranked if trial.number == 0), "its loss is not finite")
     print(f"\nbest: trial {best.number}, validation {search.monitor} {best.value:.4f}; the config as it is: {own}")
     if best.number:
         print("The best of many looks better than it is on the validation clips that chose it; on others:")
