@@ -91,7 +91,7 @@ def killed_at(finder, step, corpus):
     finder._trainer = trainer
     with pytest.raises(Killed):
         list(finder.trials(corpus, 3))
-    finder._held.close()
+    finder.close()
 
 
 def test_a_killed_search_goes_on_as_if_it_had_not_been(corpus, tmp_path):
@@ -100,6 +100,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(corpus, tmp_path):
     assert [trial.number for trial in ended] == [0, 1, 2] and all(t.state.name == "COMPLETE" for t in ended)
     assert ended[0].params == {"optim.lr": 3e-3, "task.label_smoothing": get_config().task.label_smoothing}
     assert whole.ranked()[0].value == min(trial.value for trial in ended)
+    whole.close()
     halved = search(tmp_path / "halved")
     killed_at(halved, 2, corpus)
     assert [trial.state.name for trial in halved.study.trials] == ["COMPLETE", "RUNNING"]
@@ -111,7 +112,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(corpus, tmp_path):
     assert list(again.trials(corpus, 3)) == []
     with pytest.raises(UserError, match="another search is going on"):
         search(tmp_path / "halved")
-    again._held.close()
+    again.close()
     with pytest.raises(UserError, match="another config: train.epochs: 2 saved, 3"):
         search(tmp_path / "halved", epochs=3)
 
@@ -129,6 +130,7 @@ def test_a_trial_that_falls_behind_ends(corpus, tmp_path):
     assert [trial.state.name for trial in ended] == ["COMPLETE", "PRUNED"]
     assert [len(finder.run_folder(number).read_metrics()) for number in (0, 1)] == [2, 1]
     assert [trial.number for trial in finder.ranked()] == [0]
+    finder.close()
 
 
 def test_a_trial_whose_loss_is_not_finite_fails_alone(corpus, tmp_path):
@@ -139,3 +141,4 @@ def test_a_trial_whose_loss_is_not_finite_fails_alone(corpus, tmp_path):
     finder = Search(wild, parse_space(["optim.lr=1e-3:1e31:log"], wild), tmp_path / "wild", pruned=False)
     (trial,) = finder.trials(corpus, 1)
     assert trial.state.name == "FAIL" and "not finite" in finder.run_folder(0).read_end()["failure"]
+    finder.close()

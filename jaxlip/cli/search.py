@@ -53,6 +53,8 @@ def run(arguments: Sequence[str]) -> None:
     except Interrupted as stop:
         why = "the running trial is saved, and the same command continues the search"
         raise Interrupted(stop.number, f"stopped by {signal.Signals(stop.number).name}; {why}.") from None
+    finally:
+        search.close()
     _conclude(search, options.config)
 
 

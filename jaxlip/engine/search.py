@@ -50,7 +50,11 @@ class Search:
         self.optuna = optuna()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock()
-        self._check_same()
+        try:
+            self._check_same()
+        except UserError:
+            self.close()
+            raise
         journal = self.optuna.storages.journal
         self.study = self.optuna.create_study(
             storage=self.optuna.storages.JournalStorage(journal.JournalFileBackend(str(folder / "journal.jsonl"))),
@@ -65,12 +69,16 @@ class Search:
             self.study.enqueue_trial({part.field: part.own for part in space})
 
     def _lock(self) -> None:
-        """Held until the process ends, however it does."""
+        """Held until `close` or until the process ends, however it does."""
         self._held = (self.folder / "lock").open("w")
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self.close()
             raise UserError(f"another search is going on in {self.folder}; --name NEW starts one beside it.") from None
+
+    def close(self) -> None:
+        self._held.close()
 
     def _check_same(self) -> None:
         file = self.folder / "search.json"
