@@ -85,8 +85,8 @@ class UserCorrelations:
         return float(np.average(np.nan_to_num(self.r_U), weights=w_U)) if w_U.any() else 0.0
 
     def between(self, w_N: np.ndarray) -> float:
-        w_U = w_N[self.first_U]
-        return weighted_pearson(*self.mean_U2.T, w_U) if (w_U > 0).sum() >= SPARSE else 0.0
+        w_U, (x_U, y_U) = w_N[self.first_U], self.mean_U2.T
+        return weighted_pearson(x_U, y_U, w_U) if (w_U > 0).sum() >= SPARSE else 0.0
 
     def composite(self, w_N: np.ndarray) -> float:
         r_2 = np.clip([self.within(w_N), self.between(w_N)], -LARGEST, LARGEST)

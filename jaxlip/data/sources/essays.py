@@ -117,10 +117,11 @@ def _entry(row: Row) -> Entry:
     for column in ("user_id", "text_id"):
         if not row[column]:
             raise Unusable(f"{column} is missing")
-    labels = tuple(
+    valence, arousal = (
         score(row, name, low, high)
         for name, low, high in zip(("valence", "arousal"), SCALE.low, SCALE.high, strict=True)
     )
+    labels = (valence, arousal)
     return Entry(user=row["user_id"], id=row["text_id"], text=text_of(row), labels=labels, time=_time(row))
 
 
