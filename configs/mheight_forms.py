@@ -3,7 +3,8 @@
     python train.py --config configs/mheight_forms.py
     python evaluate.py --run mheight_forms --split test
 
-Not run to its end yet: after `--data.train 6400 --train.epochs 4`, validation log2-MSE is .2169.
+Test log2-MSE .1333 [.1266, .1406], floor 1.2174, linear probe .199; validation .1278, training .1321; 4 minutes on one
+busy core.
 """
 
 from jaxlip.config import Experiment, Optim, Train
