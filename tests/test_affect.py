@@ -453,6 +453,7 @@ def test_scores_against_plain_numpy():
     assert scores["ccc"].low < scores["ccc"].value < scores["ccc"].high and scores["ccc"].floor == 0
 
 
+@pytest.mark.slow
 def test_folds_predict_every_example_once_and_compare_configs(tmp_path, capsys):
     for name, width in (("narrow", 2), ("wide", 4)):
         (tmp_path / f"{name}.py").write_text(

@@ -231,18 +231,22 @@ def test_a_config_from_a_lost_class_says_so():
         from_json({"class": "jaxlip.tasks.word:Gone", "x": 1})
 
 
-def test_every_config_builds_and_steps(tmp_path):
-    for path in sorted((REPOSITORY / "configs").glob("*.py")):
-        # Configs of other data have tests of their own.
-        if type(load_config(path).data) is not FaceData:
-            continue
-        experiment = override(
-            load_config(path),
-            ["--data.source", "visemes", "--data.visemes.train", "16", "--data.visemes.val", "8", "--train.batch", "16"]
-            + ["--data.visemes.test", "8", "--train.epochs", "1", "--task.model.hidden", "8", "--init_from", "None"],
-        )
-        train.fit(experiment, tmp_path, resume=False, overwrite=False)
-        assert (tmp_path / experiment.name / "metrics.jsonl").read_text().count("\n") == 1
+# Configs of other data have tests of their own.
+CONFIGS = [p for p in sorted((REPOSITORY / "configs").glob("*.py")) if type(load_config(p).data) is FaceData]
+QUICK = ("v4", "grid_ctc_best")
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=() if p.stem in QUICK else pytest.mark.slow) for p in CONFIGS]
+)
+def test_every_config_builds_and_steps(path, tmp_path):
+    experiment = override(
+        load_config(path),
+        ["--data.source", "visemes", "--data.visemes.train", "16", "--data.visemes.val", "8", "--train.batch", "16"]
+        + ["--data.visemes.test", "8", "--train.epochs", "1", "--task.model.hidden", "8", "--init_from", "None"],
+    )
+    train.fit(experiment, tmp_path, resume=False, overwrite=False)
+    assert (tmp_path / experiment.name / "metrics.jsonl").read_text().count("\n") == 1
 
 
 def test_core_imports_without_the_extras():

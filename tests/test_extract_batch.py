@@ -328,7 +328,7 @@ def test_a_signal_stops_cleanly_and_the_next_run_goes_on(long_videos, face_model
 
 
 # The error of a write beyond a limit reaches Python as that of a full disk does.
-SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))"
+SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))"
 
 
 def test_a_full_disk_is_a_line_and_leaves_nothing(faces, face_model, tmp_path):

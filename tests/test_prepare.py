@@ -395,6 +395,7 @@ def test_words_prepare_train_and_are_scored(tmp_path, source, tree, capsys):
     assert "examples 8" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_sentences_prepare_and_train(tmp_path):
     lrs_tree(tmp_path / "data")
     prepared(tmp_path / "data", tmp_path / "shards", "--speaker-disjoint", source="lrs")

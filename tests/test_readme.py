@@ -30,6 +30,7 @@ def test_there_are_commands_for_every_step():
         assert re.search(rf"^{re.escape(line)}\b", BLOCKS, re.MULTILINE), line
 
 
+@pytest.mark.slow
 def test_commands_run_in_order(grid_root, tmp_path, monkeypatch, capsys):
     repository = pathlib.Path(__file__).parents[1]
     (tmp_path / "configs").symlink_to(repository / "configs")

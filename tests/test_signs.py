@@ -296,6 +296,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_run_and_is_evaluated_without_it(runs, tmp_path, capsys):
     soft = tmp_path / "soft"
     config = experiment(spans=0.0, augment=SignAugment(warp=0.1, noise=0.001))

@@ -105,10 +105,12 @@ def children(having: bytes) -> set[int]:
     """Processes that this one has started, with these bytes in their command line (Linux)."""
     found = set()
     for path in pathlib.Path("/proc/self/task").glob("*/children"):
-        for child in path.read_text().split():
-            with contextlib.suppress(OSError):
-                if having in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.add(int(child))
+        # Threads and children may end while they are looked at.
+        with contextlib.suppress(OSError):
+            for child in path.read_text().split():
+                with contextlib.suppress(OSError):
+                    if having in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+                        found.add(int(child))
     return found
 
 
