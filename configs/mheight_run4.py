@@ -3,7 +3,8 @@
     python train.py --config configs/mheight_run4.py
     python evaluate.py --run mheight_run4 --split test
 
-Test log2-MSE 1.2075 [1.1631, 1.2504], floor 1.2173 (train 1.1434, validation 1.1758): about nothing is learned. Widths, heads and depth are ours; an epoch is 6,400 matrices of each k, none twice.
+Test log2-MSE 1.2075 [1.1631, 1.2504], floor 1.2173 (train 1.1434, validation 1.1758): about nothing is learned.
+Widths, heads and depth are ours; an epoch is 6,400 matrices of each k, none twice.
 """
 
 from jaxlip.config import Curriculum, Experiment, GroupWeight, Optim, Phase, Target, Train
