@@ -25,10 +25,11 @@ def steppers(config: str, members: int, batch: int, frames: int, steps: int):
     from jaxlip.config import load_config
     from jaxlip.data.batches import FaceBatch
     from jaxlip.engine.optim import optimizer
-    from jaxlip.engine.population import Member, Shared, one_by_one
+    from jaxlip.engine.population import Member, Shared
     from jaxlip.engine.schedules import schedule
     from jaxlip.engine.state import initial_state
     from jaxlip.engine.step import Program
+    from jaxlip.models.members import one_by_one
 
     experiment = load_config(config)
     task: Any = experiment.task

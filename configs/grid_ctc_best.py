@@ -12,6 +12,7 @@ from jaxlip.data.face import FaceData
 from jaxlip.face.augment import Augment
 from jaxlip.models.conv_ctc import ConvCtc
 from jaxlip.tasks.sentence import Sentence
+from jaxlip.tasks.transcribe import Decoding
 
 
 def get_config() -> Experiment:
@@ -20,7 +21,9 @@ def get_config() -> Experiment:
         data=FaceData(source="grid", features="extended56"),
         task=Sentence(
             model=ConvCtc(dropout=0.25, input_dropout=0.2),
+            members=5,
             word_ctc=0.5,
+            decode=Decoding(words=2.0),
             augment=Augment(shift=0.02, scale=0.05, roll=2.0, noise=0.003, warp=0.2, move=2.0, mask=0.1, masks=3),
         ),
         optim=Optim(lr=2e-3, weight_decay=1e-2, average=0.995),

@@ -1,5 +1,7 @@
 """Ensembles: mixtures against their definition, weights against a grid, and the command on runs that were trained."""
 
+import dataclasses
+import functools
 import itertools
 import json
 
@@ -13,11 +15,15 @@ from jaxlip.cli import ensemble
 from jaxlip.cli.main import guarded
 from jaxlip.cli.train import fit
 from jaxlip.data.sentences import stack_tokens
+from jaxlip.data.sources import visemes
 from jaxlip.engine.run import RunFolder
 from jaxlip.losses.ctc import ctc_loss
+from jaxlip.models.conv_ctc import ConvCtc
 from jaxlip.models.heads import SentenceLogits
+from jaxlip.predict.reader import Reader
 from jaxlip.report.ensemble import fit_weights, gather, surest
 from jaxlip.report.saved import load_saved
+from jaxlip.tasks.sentence import Sentence
 from jaxlip.tasks.together import log_mean, read_together
 from jaxlip.tasks.transcribe import Decoding, readers, transcribe
 
@@ -118,7 +124,59 @@ def test_words_are_scored_by_the_mean_probability(runs, tmp_path, capsys):
 def test_sentences_are_scored_as_a_run_is(runs, capsys):
     ensemble.run(["s", "t", "--runs", str(runs), "--split", "val", "--weights", "--task.decode.words", "2"])
     said = capsys.readouterr().out
-    assert "lexicon/wer" in said and "greedy" not in said.partition("\n\n")[2].partition("\n\n")[0]
+    assert all(f"{name}/wer" in said for name in ("greedy", "beam", "lexicon"))
+
+
+def test_members_of_one_model_are_models_of_their_own(sentences):
+    """Outputs, and every member's own gradient, are those of the member alone; dropout and beginnings differ."""
+    task = Sentence(model=ConvCtc(width=8, blocks=1, kernel=3, hidden=8), members=3)
+    alone, several = dataclasses.replace(task, members=1), task.build(sentences.spec)
+    one = alone.build(sentences.spec)
+    params, state = several.init(jax.random.key(0))
+    batch = jax.tree.map(jnp.asarray, sentences.splits["val"].buckets[0])
+    own = [
+        [{n[2:]: leaf for n, leaf in flat.items() if n.startswith(f"{m}.")} for flat in (params, state)]
+        for m in range(3)
+    ]
+    outputs, _ = several.apply(params, state, batch, None)
+    for voice, variables in zip(outputs, own, strict=True):
+        np.testing.assert_allclose(voice.tokens_BTK, one.apply(*variables, batch, None)[0].tokens_BTK, atol=1e-5)
+    assert np.abs(outputs[0].tokens_BTK - outputs[1].tokens_BTK).max() > 0.01
+
+    def loss(model, task, state, key, params):
+        return task.metrics(model.apply(params, state, batch, key)[0], batch, train=True)["loss"].value
+
+    dropped = jax.random.key(1)
+    got = jax.grad(functools.partial(loss, several, task, state, dropped))(params)
+    for m, key in enumerate(jax.random.split(dropped, 3)):
+        wanted = jax.grad(functools.partial(loss, one, alone, own[m][1], key))(own[m][0])
+        for name, gradient in wanted.items():
+            np.testing.assert_allclose(3 * got[f"{m}.{name}"], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_a_run_with_members_is_scored_asked_and_mixed_like_any_other(runs, sentences, capsys):
+    tiny = get_sentences()
+    both = changed(tiny, name="both", task=dataclasses.replace(tiny.task, members=2))  # type: ignore[type-var]
+    fit(both, runs, resume=False, overwrite=False)
+    saved = load_saved(RunFolder.find("both", runs))
+    split, train = sentences.splits["val"], sentences.splits["train"]
+    outputs = saved.predict(sentences, "val")[0]
+    scores = saved.task.score(outputs, split, train, sentences.spec)
+    members = [[bucket[m] for bucket in outputs] for m in (0, 1)]
+    frames, halves = [split.buckets[0].frames_BT], np.full(2, 0.5)
+    read = read_together(sentences.spec, saved.task.decode, [], members, halves, frames)
+    shown = [
+        list(dict.fromkeys(row["decoder"] for row in scores.tables["edits"])),
+        [row["lexicon"] for row in scores.tables["transcripts"]],
+    ]
+    assert shown[0] == ["greedy", "beam", "lexicon"]
+    assert shown[1] == [sentences.spec.vocabulary.decode(ids) for ids in read["lexicon"]]
+
+    clip = visemes.load(tiny.data.visemes, next(visemes.find(tiny.data.visemes)))
+    for decoder in ("lexicon", "greedy"):
+        assert Reader(saved, decoder).read(clip).text is not None
+    ensemble.run(["both", "s", "--runs", str(runs), "--split", "val", "--weights"])
+    assert "lexicon/wer" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line(runs, capsys):

@@ -32,6 +32,7 @@ from jaxlip.engine.progress import Progress, format_seconds
 from jaxlip.engine.state import TrainState
 from jaxlip.engine.step import Program
 from jaxlip.errors import UserError
+from jaxlip.models.members import over_members
 
 # Fields that no program looks at, or that the table of learning rates has taken in.
 FREE = (
@@ -182,29 +183,11 @@ class _Named:
         self.progress.say(f"{self.name}  {line}")
 
 
-def one_by_one(function: Callable[..., Any], in_axes: Sequence[int | None]) -> Callable[..., Any]:
-    """As `jax.vmap` of axes 0 and None, but member after member inside the one program."""
-
-    def mapped(*arguments: Any) -> Any:
-        own = [argument for argument, axis in zip(arguments, in_axes, strict=True) if axis == 0]
-
-        def one(mine: list[Any]) -> Any:
-            left = iter(mine)
-            return function(
-                *(next(left) if axis == 0 else given for given, axis in zip(arguments, in_axes, strict=True))
-            )
-
-        return jax.lax.map(one, own)
-
-    return mapped
-
-
 class Population:
     """Trainers that go on together; those that have ended, as resumed ones may have, only report."""
 
-    def __init__(self, trainers: Sequence[Trainer], over: Callable[..., Any] | None = None):
-        """`over` maps a function over the members: `jax.vmap` by default on accelerators, which one model cannot fill;
-        on CPU `one_by_one`, which is faster there, and a member that waits costs nothing.
+    def __init__(self, trainers: Sequence[Trainer], over: Callable[..., Any] = over_members):
+        """`over` maps a function over the members; one by one, a member that waits costs nothing.
 
         Raises UserError for runs that cannot be trained in one program.
         """
@@ -218,7 +201,6 @@ class Population:
             wholes = {id(origin(getattr(trainer, name))[0]) for trainer in self.trainers}
             assert len(wholes) == 1, "members take their examples from the same split in memory"
         shared = Shared(first.experiment, first.program)
-        over = over or (one_by_one if jax.default_backend() == "cpu" else jax.vmap)
         self.dispatch = jax.jit(over(shared.dispatch, in_axes=(0, 0, None, 0, 0)), donate_argnums=1)
         self.evaluate = jax.jit(over(shared.evaluate, in_axes=(0, 0, None, 0)))
         self.failed: dict[str, str] = {}

@@ -5,12 +5,14 @@ What a clip is and how it is varied is for the tasks that are made of this one: 
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
+from scipy.special import logsumexp
 
 from jaxlip.config import Component, require
 from jaxlip.data.batches import FaceBatch, Split
@@ -26,12 +28,16 @@ from jaxlip.metrics.sentences import best_constant, emission_statistics, sentenc
 from jaxlip.metrics.worst import worst_sentences
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
+from jaxlip.models.members import ensemble
 from jaxlip.tasks.base import GroupedLoss
+from jaxlip.tasks.distilled import together
 from jaxlip.tasks.together import read_together
 from jaxlip.tasks.transcribe import Decoding, readers, timings, transcribe
 
 LENGTHS = (2, 4, 6, 8, 12, 16)
 """Words at the most in each group of sentences, but the last, for a curriculum."""
+Voices = SentenceLogits | tuple[SentenceLogits, ...]
+"""What a model says of a batch; an ensemble speaks with several voices."""
 COLLAPSED = 0.99
 """Part of the frames that are blank above which a model has learned nothing but the blank."""
 
@@ -50,21 +56,30 @@ class Ctc(Component):
     """Weight of the CTC on what the model says before its recurrent layers; needs a model with such a head."""
     agree: float = 0.0
     """Weight of self-distillation: that early head learns from the last one (KL divergence, real frames only)."""
+    members: int = 1
+    """Networks that are trained side by side on the same batches, each with its own initialisation and dropout, and
+    read together: what is likeliest by the mean of their probabilities of whole texts."""
     decode: Decoding = Decoding()
     """How frames become text in evaluation."""
 
     def __post_init__(self):
         for field in ("word_ctc", "spans", "early_ctc", "agree"):
             require(getattr(self, field) >= 0, self, field, "0 or more")
+        require(self.members >= 1, self, "members", "1 or more")
 
     def build(self, spec: CtcSpec) -> Model:
-        return self.model.build(spec)  # type: ignore[attr-defined]
+        model = self.model.build(spec)  # type: ignore[attr-defined]
+        return model if self.members == 1 else ensemble(model, self.members)
 
-    def metrics(self, outputs: SentenceLogits, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
-        """Losses in nats a token (CTC), a word (word CTC) and a span; each clip counts alike.
+    def metrics(self, outputs: Voices, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
+        """Losses in nats a token (CTC), a word (word CTC) and a span; each clip counts alike, and each member.
 
         `token_error` is the greedy reading's; "blank" the part of frames read as blank.
         """
+        means = mapped_over_voices(lambda voice: self._metrics(voice, batch), outputs)
+        return jax.tree.map(lambda sums_M: sums_M.sum(axis=0), means)
+
+    def _metrics(self, outputs: SentenceLogits, batch: FaceBatch) -> dict[str, Mean]:
         target: SentenceTarget = batch.target
         loss_B, fits_B, means = self._losses(outputs, batch)
         steps_BT = outputs.real(batch.frames_BT & batch.examples_B[:, None])
@@ -110,27 +125,47 @@ class Ctc(Component):
         del spec
         return tuple(f"up to {most} words" for most in LENGTHS) + ("longer",)
 
-    def grouped_loss(self, outputs: SentenceLogits, batch: FaceBatch, spec: CtcSpec) -> GroupedLoss:
+    def grouped_loss(self, outputs: Voices, batch: FaceBatch, spec: CtcSpec) -> GroupedLoss:
         """By the number of words that are said."""
         del spec
-        loss_B, fits_B, _ = self._losses(outputs, batch)
+        loss_MB, fits_MB, _ = mapped_over_voices(lambda voice: self._losses(voice, batch), outputs)
+        loss_B, fits_B = loss_MB.mean(axis=0), fits_MB[0]
         group_B = jnp.searchsorted(jnp.array(LENGTHS), batch.target.words.tokens_BN.sum(axis=1))
         return GroupedLoss(loss_B, group_B, fits_B.astype(loss_B.dtype))
 
-    def soft_targets(self, outputs: SentenceLogits, batch: FaceBatch) -> tuple[Any, Any]:
+    def soft_targets(self, outputs: Voices, batch: FaceBatch) -> tuple[Any, Any]:
         """Logits [B, T, K] that another model may learn to give, and which steps are real."""
-        return outputs.tokens_BTK, outputs.real(batch.frames_BT & batch.examples_B[:, None])
+        first, *others = voices(outputs)
+        logits_BTK = together([v.tokens_BTK for v in (first, *others)]) if others else first.tokens_BTK
+        return logits_BTK, first.real(batch.frames_BT & batch.examples_B[:, None])
 
-    def score(self, outputs: list[SentenceLogits], split: Split, train: Split, spec: CtcSpec) -> Scores:
+    def score(self, outputs: list[Voices], split: Split, train: Split, spec: CtcSpec) -> Scores:
         """The scores of every decoder, "greedy/wer" and so on, and tables of edits, slots, words and transcripts."""
-        frames = real_steps(outputs, split)
-        decoders = readers(spec, self.decode, references(train, spec), words=outputs[0].words_BTK is not None)
-        read = {name: transcribe(reader, outputs, frames) for name, reader in decoders.items()}
-        return self._score_read(read, outputs, split, train, spec)
+        return self._score(by_voice(outputs), np.full(self.members, 1 / self.members), split, train, spec)
 
-    def log_evidence(self, outputs: list[SentenceLogits], split: Split, spec: CtcSpec) -> np.ndarray:
+    def read(
+        self,
+        members: list[list[SentenceLogits]],
+        weights_M: np.ndarray,
+        frames: list[np.ndarray],
+        spec: CtcSpec,
+        said: list[str],
+        decoder: str | None = None,
+    ) -> dict[str, list[tuple[int, ...]]]:
+        """Token ids of every clip by each decoder, or by one; `members` hold their logits bucket by bucket."""
+        if len(members) > 1:
+            return read_together(spec, self.decode, said, members, weights_M, frames, decoder)
+        known = readers(spec, self.decode, said, words=members[0][0].words_BTK is not None)
+        names = known if decoder is None else (decoder,)
+        return {name: transcribe(known[name], members[0], frames) for name in names}
+
+    def log_evidence(self, outputs: list[Voices], split: Split, spec: CtcSpec) -> np.ndarray:
         """log p [N] of what is said, by the token CTC."""
         del spec
+        log_p_MN = np.stack([self._log_evidence(member, split) for member in by_voice(outputs)])
+        return np.asarray(logsumexp(log_p_MN, axis=0)) - np.log(len(log_p_MN))
+
+    def _log_evidence(self, outputs: list[SentenceLogits], split: Split) -> np.ndarray:
         parts = []
         for logits, bucket, frames_BT in zip(outputs, split.buckets, real_steps(outputs, split), strict=True):
             tokens = bucket.target.tokens
@@ -138,8 +173,11 @@ class Ctc(Component):
             parts.append(-np.asarray(loss_B))
         return np.concatenate(parts)
 
-    def confidence(self, outputs: list[SentenceLogits], split: Split) -> np.ndarray:
+    def confidence(self, outputs: list[Voices], split: Split) -> np.ndarray:
         """[N] the mean over real frames of the likeliest token's log-probability."""
+        return np.mean([self._confidence(member, split) for member in by_voice(outputs)], axis=0)
+
+    def _confidence(self, outputs: list[SentenceLogits], split: Split) -> np.ndarray:
         parts = []
         for logits, frames_BT in zip(outputs, real_steps(outputs, split), strict=True):
             best_BT = np.asarray(jax.nn.log_softmax(logits.tokens_BTK, axis=-1).max(axis=-1))
@@ -147,30 +185,32 @@ class Ctc(Component):
         return np.concatenate(parts)
 
     def score_mixture(
-        self, members: list[list[SentenceLogits]], weights_M: np.ndarray, split: Split, train: Split, spec: CtcSpec
+        self, members: list[list[Voices]], weights_M: np.ndarray, split: Split, train: Split, spec: CtcSpec
     ) -> Scores:
         """Scores of several models' mixture: whole sentences are weighed, not frames; the weightiest dates them."""
-        known, frames = references(train, spec), real_steps(members[0], split)
-        read = read_together(spec, self.decode, known, members, weights_M, frames)
-        return self._score_read(read, members[int(weights_M.argmax())], split, train, spec)
+        parts = [by_voice(member) for member in members]
+        shares = [weight / len(part) for weight, part in zip(weights_M, parts, strict=True) for _ in part]
+        return self._score([voice for part in parts for voice in part], np.array(shares), split, train, spec)
 
-    def _score_read(
+    def _score(
         self,
-        read: dict[str, list[tuple[int, ...]]],
-        outputs: list[SentenceLogits],
+        members: list[list[SentenceLogits]],
+        weights_M: np.ndarray,
         split: Split,
         train: Split,
         spec: CtcSpec,
     ) -> Scores:
-        """Scores of what the decoders have read."""
+        outputs = members[int(weights_M.argmax())]
         said, frames = references(split, spec), real_steps(outputs, split)
+        read = self.read(members, weights_M, frames, spec, references(train, spec))
         clips = [name for names in split.names for name in names]
         constant = best_constant(references(train, spec))
         texts = {name: [spec.vocabulary.decode(ids) for ids in rows] for name, rows in read.items()}
         by_reader = {
             name: sentence_scores(said, text, clips, constant, slots=spec.slots) for name, text in texts.items()
         }
-        emissions = emission_statistics([np.asarray(bucket.tokens_BTK) for bucket in outputs], frames)
+        logits = [np.asarray(bucket.tokens_BTK) for member in members for bucket in member]
+        emissions = emission_statistics(logits, frames * len(members))
         rows = [
             {"clip": clip, "said": reference, **{name: text[n] for name, text in texts.items()}}
             for n, (clip, reference) in enumerate(zip(clips, said, strict=True))
@@ -211,6 +251,21 @@ class Ctc(Component):
             words_BTK = spelled(bucket.target.words, bucket.frames_BT, sizes[1])
             perfect.append(SentenceLogits(*map(jnp.asarray, (tokens_BTK, words_BTK, 0 * words_BTK))))
         return perfect
+
+
+def voices(outputs: Voices) -> tuple[SentenceLogits, ...]:
+    """What each member says; of a model that is no ensemble, what it says."""
+    return (outputs,) if isinstance(outputs, SentenceLogits) else outputs
+
+
+def by_voice(outputs: list[Voices]) -> list[list[SentenceLogits]]:
+    """The buckets of each member."""
+    return [list(buckets) for buckets in zip(*map(voices, outputs), strict=True)]
+
+
+def mapped_over_voices(function: Callable[[SentenceLogits], Any], outputs: Voices) -> Any:
+    """What the function makes of every member, stacked [M, ...]; inside jit, traced once."""
+    return jax.vmap(function)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *voices(outputs)))
 
 
 def real_steps(outputs: list[SentenceLogits], split: Split) -> list[np.ndarray]:

@@ -15,10 +15,9 @@ from jaxlip.data.sentences import SentenceSpec, load_sentences, sentence_shapes
 from jaxlip.data.stretches import put_together, stretches
 from jaxlip.data.vocab import Vocabulary
 from jaxlip.face.augment import Augment, augment, check_flip
-from jaxlip.models.heads import SentenceLogits
 from jaxlip.tasks.answer import Answer
-from jaxlip.tasks.ctc import Ctc
-from jaxlip.tasks.transcribe import decoders, readers, timings, transcribe
+from jaxlip.tasks.ctc import Ctc, Voices, by_voice
+from jaxlip.tasks.transcribe import decoders, timings
 
 UNITS = ("characters", "words", "pieces")
 
@@ -65,7 +64,7 @@ class Sentence(Ctc):
 
     def answer(
         self,
-        outputs: list[SentenceLogits],
+        outputs: list[Voices],
         questions: list[Example],
         spec: SentenceSpec,
         *,
@@ -73,22 +72,28 @@ class Sentence(Ctc):
         said: list[str],
         fps: float,
     ) -> Answer:
-        """The text by one of `readers`, its words timed by forced alignment; `said` are the training transcripts."""
+        """The text by one of `readers`, its words timed by forced alignment (by the first member of an ensemble);
+        `said` are the training transcripts."""
         clip = questions[0].clip
+        members = by_voice(outputs)
         # In steps, so that clips of all lengths need few shapes compiled.
-        length = outputs[0].tokens_BTK.shape[1]
+        length = members[0][0].tokens_BTK.shape[1]
         length = length if len(outputs) == 1 else -(-len(clip.frames_T) // length) * length
-        logits = jax.tree.map(
-            lambda *parts: jnp.asarray(put_together(list(map(np.asarray, parts)), questions, length)), *outputs
-        )
+        whole = [
+            jax.tree.map(
+                lambda *parts: jnp.asarray(put_together(list(map(np.asarray, parts)), questions, length)), *member
+            )
+            for member in members
+        ]
         frames_BT = np.zeros((1, length), bool)
         frames_BT[0, : len(clip.frames_T)] = clip.frames_T
-        read = transcribe(readers(spec, self.decode, said)[decoder], [logits], [frames_BT])
+        shares_M = np.full(len(whole), 1 / len(whole))
+        read = self.read([[logits] for logits in whole], shares_M, [frames_BT], spec, said, decoder)[decoder]
         text = spec.vocabulary.decode(read[0])
         notes = ()
         if len(questions) > 1:
             notes = (f"longer than the {questions[0].length} frames of training: read in {len(questions)} pieces",)
-        timed = timings(read, [logits], [frames_BT], spec.vocabulary)[0]
+        timed = timings(read, [whole[0]], [frames_BT], spec.vocabulary)[0]
         words = [dataclasses.replace(word, start=word.start / fps, end=word.end / fps) for word in timed]
         return Answer(text=text, words=tuple(words), notes=notes)
 

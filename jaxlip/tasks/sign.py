@@ -10,8 +10,7 @@ from jaxlip.data.signs import AS_WRITTEN, SignData, SignSpec, load_signs, sign_s
 from jaxlip.data.vocab import Vocabulary
 from jaxlip.holistic.augment import SignAugment, augment
 from jaxlip.metrics.scores import Scores
-from jaxlip.models.heads import SentenceLogits
-from jaxlip.tasks.ctc import Ctc
+from jaxlip.tasks.ctc import Ctc, Voices
 
 UNITS = ("words", "characters")
 
@@ -38,7 +37,7 @@ class Sign(Ctc):
     def vary(self, batch: FaceBatch, spec: SignSpec, key: Array) -> FaceBatch:
         return augment(batch, self.augment, key, ids=spec.input.ids)
 
-    def score(self, outputs: list[SentenceLogits], split: Split, train: Split, spec: SignSpec) -> Scores:
+    def score(self, outputs: list[Voices], split: Split, train: Split, spec: SignSpec) -> Scores:
         """As of any CTC; where tokens were left out as not lexical, every score says so in its name."""
         scores = super().score(outputs, split, train, spec)
         if not spec.lexical_only:

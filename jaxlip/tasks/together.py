@@ -6,6 +6,7 @@ by every model on its own.
 """
 
 import collections
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from jaxlip.data.sentences import CtcSpec
+from jaxlip.decode.greedy import greedy
 from jaxlip.models.heads import SentenceLogits
 from jaxlip.tasks.transcribe import CHUNK, Decoding, search, searches, sequence_losses
 
@@ -34,23 +36,31 @@ def read_together(
     members: Sequence[Sequence[SentenceLogits]],
     weights_M: np.ndarray,
     frames: Sequence[np.ndarray],
+    decoder: str | None = None,
 ) -> dict[str, Read]:
-    """What a split says by every searching decoder, bucket after bucket; `members` are the outputs of each model.
+    """What a split says by every decoder (or by one), bucket after bucket; `members` are the outputs of each model.
 
-    A search takes the union of all models' n-best texts, and every model scores every text. Nothing is read greedily:
-    the best path of the frame-wise mean is mostly blank.
+    A search takes the union of all models' n-best texts, and every model scores every text. "greedy" chooses among the
+    models' best paths, and knows no words: the best path of the frame-wise mean is mostly blank.
     """
     scorers = searches(spec, decoding, transcripts)
-    read: dict[str, Read] = {name: [] for name in scorers}
+    names = ("greedy", *scorers) if decoder is None else (decoder,)
+    no_words = dataclasses.replace(decoding, words=0.0)
+    read: dict[str, Read] = {name: [] for name in names}
     for *parts, frames_BT in zip(*members, frames, strict=True):
         for start in range(0, len(frames_BT), CHUNK):
             rows = slice(start, start + CHUNK)
             some = [jax.tree.map(lambda array, rows=rows: array[rows], part) for part in parts]
-            for name, scorer in scorers.items():
-                found = [search(decoding, scorer, part, frames_BT[rows]) for part in some]
+            for name in names:
+                if name == "greedy":
+                    paths = [greedy(np.asarray(part.tokens_BTK), frames_BT[rows]) for part in some]
+                    texts = [dict.fromkeys(row, 0.0) for row in zip(*paths, strict=True)]
+                    read[name] += _likeliest(spec, no_words, some, weights_M, frames_BT[rows], texts)
+                    continue
+                found = [search(decoding, scorers[name], part, frames_BT[rows]) for part in some]
                 # The scorer knows no frames: what it adds to a text is the same whichever model found it.
-                lm = [{h.tokens: h.lm for row in rows_of for h in row} for rows_of in zip(*found, strict=True)]
-                read[name] += _likeliest(spec, decoding, some, weights_M, frames_BT[rows], lm)
+                texts = [{h.tokens: h.lm for row in rows_of for h in row} for rows_of in zip(*found, strict=True)]
+                read[name] += _likeliest(spec, decoding, some, weights_M, frames_BT[rows], texts)
     return read
 
 

@@ -1,0 +1,65 @@
+"""Several models of one kind side by side: how a function is mapped over them, and an ensemble that is one model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxlip.models.base import Flat, Model
+
+
+def one_by_one(function: Callable[..., Any], in_axes: Sequence[int | None]) -> Callable[..., Any]:
+    """As `jax.vmap` of axes 0 and None, but member after member inside the one program."""
+
+    def mapped(*arguments: Any) -> Any:
+        own = [argument for argument, axis in zip(arguments, in_axes, strict=True) if axis == 0]
+
+        def one(mine: list[Any]) -> Any:
+            left = iter(mine)
+            return function(
+                *(next(left) if axis == 0 else given for given, axis in zip(arguments, in_axes, strict=True))
+            )
+
+        return jax.lax.map(one, own)
+
+    return mapped
+
+
+def over_members(function: Callable[..., Any], in_axes: Sequence[int | None]) -> Callable[..., Any]:
+    """By `vmap` on accelerators, which one small model cannot fill; on CPU `one_by_one`, which is faster there."""
+    return (one_by_one if jax.default_backend() == "cpu" else jax.vmap)(function, in_axes)
+
+
+def ensemble(model: Model, members: int) -> Model:
+    """Models of their own initialisation and dropout that see the same batches (Lakshminarayanan et al., 2017).
+
+    Outputs are a tuple, one a member; names of parameters and state begin with the member's number, so that whatever
+    goes by the shape or name of a parameter does so member by member.
+    """
+
+    def init(key: Array) -> tuple[Flat, Flat]:
+        return _split(*over_members(model.init, (0,))(jax.random.split(key, members)))
+
+    def apply(params: Flat, state: Flat, batch: Any, key: Array | None) -> tuple[Any, Flat]:
+        own = [_stack(params, members), _stack(state, members)]
+        keys = [] if key is None else [jax.random.split(key, members)]
+
+        def one(params: Flat, state: Flat, batch: Any, key: Array | None = None) -> tuple[Any, Flat]:
+            return model.apply(params, state, batch, key)
+
+        outputs, stacked = over_members(one, (0, 0, None, *[0] * len(keys)))(*own, batch, *keys)
+        return tuple(jax.tree.map(lambda leaf, m=m: leaf[m], outputs) for m in range(members)), _split(stacked)[0]
+
+    def _split(*stacked: Flat) -> tuple[Flat, ...]:
+        return tuple(
+            {f"{m}.{name}": leaf[m] for m in range(members) for name, leaf in flat.items()} for flat in stacked
+        )
+
+    return Model(init, apply)
+
+
+def _stack(flat: Flat, members: int) -> Flat:
+    names = [name.removeprefix("0.") for name in flat if name.startswith("0.")]
+    return {name: jnp.stack([flat[f"{m}.{name}"] for m in range(members)]) for name in names}
