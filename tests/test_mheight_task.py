@@ -1,6 +1,7 @@
 """Grouped regression of m-heights: endless data with exact labels, models and their symmetries, scores by hand."""
 
 import dataclasses
+import itertools
 import pathlib
 
 import jax
@@ -19,9 +20,9 @@ from jaxlip.metrics.grouped_regression import grouped_regression_scores
 from jaxlip.mheight import heights
 from jaxlip.mheight.features import form_features, linear_probe
 from jaxlip.models.expert_heights import ExpertHeights
-from jaxlip.models.form_heights import FormHeights
 from jaxlip.models.height_outputs import HeightOutputs
 from jaxlip.models.learned_minors import LearnedMinors
+from jaxlip.models.learned_sweep import LearnedSweep, column_norms
 from jaxlip.models.mixture import imbalance
 from jaxlip.tasks.mheight import MHeight
 
@@ -66,7 +67,7 @@ def test_splits_are_apart_and_fixed_ones_count_groups_alike():
         load_codes(dataclasses.replace(SMALL, n=2, groups=((1, 1),), train=400))
 
 
-@pytest.mark.parametrize("model", [LearnedMinors(width=8), FormHeights(width=8)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("model", [LearnedMinors(width=8), LearnedSweep(width=8)], ids=lambda m: type(m).__name__)
 def test_models_do_not_change_with_order_and_signs(model):
     data = Codes(n=6, groups=((2, 3), (3, 2), (3, 3)))
     batch = made(data, np.arange(4))
@@ -93,16 +94,17 @@ def test_models_do_not_change_with_order_and_signs(model):
 def test_forms_are_those_of_every_basis():
     P = np.random.default_rng(3).normal(size=(1, 3, 2))
     G = np.concatenate([np.eye(3), P[0]], axis=1)
-    largest, norms = [], []
-    import itertools
-
+    largest, norms = [], {}
     for T in itertools.combinations(range(5), 3):
         form = np.abs(np.linalg.solve(G[:, T], G[:, [j for j in range(5) if j not in T]]))
         largest.append(max(form.max(), 1.0))
-        norms.append(form.sum(axis=0).max())
+        norms |= {(T, j): norm for j, norm in zip(sorted({*range(5)} - {*T}), form.sum(axis=0), strict=True)}
     found = form_features(P)
-    np.testing.assert_allclose(found[0][0], np.sort(np.log2(largest)), atol=1e-9)
-    np.testing.assert_allclose(found[1][0], np.sort(np.log2(norms)), atol=1e-9)
+    np.testing.assert_allclose(found[0], np.sort(np.log2(largest)), atol=1e-9)
+    pairs = [(tuple(i for i in U if i != j), j) for U in itertools.combinations(range(5), 4) for j in U]
+    with jax.enable_x64(True):
+        wanted = np.log2(np.maximum([norms[pair] for pair in pairs], 1))
+        np.testing.assert_allclose(column_norms(jnp.asarray(P))[:, 0], wanted, atol=1e-9)
 
 
 def test_probe_beats_the_mean():
@@ -160,7 +162,7 @@ def test_a_run_learns_under_a_curriculum_and_is_scored(tmp_path, capsys):
     experiment = Experiment(
         name="codes",
         data=dataclasses.replace(SMALL, train=640),
-        task=MHeight(model=FormHeights(width=16, blocks=1)),
+        task=MHeight(model=LearnedSweep(width=8)),
         optim=Optim(lr=1e-2, warmup_epochs=0.5),
         train=Train(epochs=6, batch=32, steps_per_dispatch=5),
         curriculum=Curriculum(phases=phases),

@@ -14,23 +14,18 @@ CAP = 40.0
 """Largest feature, in log2: that of sets T that are singular, or nearly so."""
 
 
-def form_features(P_BKR: Any, xp: Any = np) -> tuple[Any, Any]:
-    """For every k-set T of columns, log2 of the largest magnitude in its form (1 at least, as in its identity) and of
-    the largest L1 norm of a column, each sorted over T: two [B, T], in the dtype of P (which should be float64).
+def form_features(P_BKR: Any, xp: Any = np) -> Any:
+    """For every k-set T of columns, log2 of the largest magnitude in its form (1 at least, as in its identity), sorted
+    over T: [B, T], in the dtype of P (which should be float64).
     """
     _, k, r = P_BKR.shape
     minors_TB = absolute_minors(P_BKR, xp)
-    facet_UJ, cofacet_TU = tables(k, r).facet_UJ, tables(k, r).cofacet_TU
-    features = []
-    for operation in (xp.maximum, xp.add):
-        around_TB = fold(xp.maximum, fold(operation, minors_TB, facet_UJ), cofacet_TU)
-        # A column's norm is the sum over U without T itself; where T is singular the ratio is infinite.
-        numerator_TB = around_TB if operation is xp.maximum else around_TB - minors_TB
-        least_TB = xp.maximum(minors_TB, numerator_TB * 2.0**-CAP)
-        positive_TB = numerator_TB > 0
-        log_TB = xp.log2(xp.where(positive_TB, numerator_TB, 1.0) / xp.where(positive_TB, least_TB, 2.0**-CAP))
-        features.append(xp.sort(log_TB, axis=0).T)
-    return features[0], features[1]
+    largest_TB = fold(xp.maximum, fold(xp.maximum, minors_TB, tables(k, r).facet_UJ), tables(k, r).cofacet_TU)
+    # Where T is singular the ratio is infinite.
+    least_TB = xp.maximum(minors_TB, largest_TB * 2.0**-CAP)
+    positive_TB = largest_TB > 0
+    log_TB = xp.log2(xp.where(positive_TB, largest_TB, 1.0) / xp.where(positive_TB, least_TB, 2.0**-CAP))
+    return xp.sort(log_TB, axis=0).T
 
 
 def linear_probe(
@@ -41,8 +36,8 @@ def linear_probe(
     `matrices` and `asked` hold P [N, k, n-k] and [B, k, n-k] of every k in turn; rows of weight 0 are left out.
     """
     ks, columns = sorted({k for k, _ in groups}), []
-    known = [form_features(np.asarray(P, np.float64))[0] for P in matrices]
-    new = [form_features(np.asarray(P, np.float64))[0] for P in asked]
+    known = [form_features(np.asarray(P, np.float64)) for P in matrices]
+    new = [form_features(np.asarray(P, np.float64)) for P in asked]
     for g, (k, _) in enumerate(groups):
         used_N = weight_NG[:, g] > 0
         x_ND, y_N = known[ks.index(k)][used_N], log2_NG[used_N, g].astype(np.float64)

@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxlip.config import Component, require
 from jaxlip.data.codes import CodeBatch, CodeSpec
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.height_outputs import HeightOutputs
+from jaxlip.models.set_pooling import Read, Up
 
 LARGEST_BLOCK = 4
 """Larger submatrices get no token of their own."""
@@ -189,43 +190,17 @@ def _pivoted(logs_NSB: Array, signs_NSB: Array, size: int) -> tuple[Array, Array
     return logs, signs
 
 
-class _Up(nnx.Module):
-    """Tokens of sets of columns from those of their subsets with one column less."""
-
-    def __init__(self, width: int, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(3 * width, width, rngs=rngs)
-        self.out = nnx.Linear(width, width, rngs=rngs)
-
-    def __call__(self, tokens_NBH: Array, subsets_NI: np.ndarray, *, lowest: bool) -> Array:
-        below = [tokens_NBH[index_N] for index_N in subsets_NI.T]
-        largest, smallest = functools.reduce(jnp.maximum, below), functools.reduce(jnp.minimum, below)
-        mean = functools.reduce(jnp.add, below) / len(below)
-        hidden = jax.nn.relu(self.hidden(jnp.concatenate([largest, smallest, mean], axis=-1)))
-        return self.out(hidden) + (smallest if lowest else largest)
-
-
-class _Read(nnx.Module):
-    """One number from a set of tokens."""
-
-    def __init__(self, width: int, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(3 * width, width, rngs=rngs)
-        self.out = nnx.Linear(width, 1, rngs=rngs)
-
-    def __call__(self, tokens_NBH: Array) -> Float[Array, " B"]:
-        pooled = jnp.concatenate([tokens_NBH.max(axis=0), tokens_NBH.mean(axis=0), tokens_NBH.min(axis=0)], axis=-1)
-        return self.out(jax.nn.relu(self.hidden(pooled)))[..., 0]
-
-
 class _LearnedMinors(nnx.Module):
     def __init__(self, config: LearnedMinors, spec: CodeSpec, rngs: nnx.Rngs):
         width = config.width
         sizes = max(min(k, spec.n - k) for k in spec.ks) + 1
+        levels = max(spec.n - k - m + 1 for k, m in spec.groups)
         self.spec = spec
         self.blocks = _Blocks(width, rngs)
         self.kinds = nnx.Param(0.1 * jax.random.normal(rngs.params(), (sizes, len(spec.ks), width)))
         self.context = nnx.Linear(width, width, rngs=rngs)
-        self.up = nnx.List([_Up(width, rngs) for _ in range(max(spec.n - k for k in spec.ks))])
-        self.read = nnx.List([_Read(width, rngs) for _ in spec.groups])
+        self.up = nnx.List([Up(width, rngs) for _ in range(levels)])
+        self.read = nnx.List([Read(width, rngs) for _ in spec.groups])
 
     def __call__(self, batch: CodeBatch, key: Array | None) -> HeightOutputs:
         del key
