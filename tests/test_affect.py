@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import json
 import pathlib
 
@@ -13,16 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxlip.cli import folds, params
+from jaxlip.cli.train import fit
 from jaxlip.config import load_config
 from jaxlip.data.embedding_cache import EmbeddingCache
 from jaxlip.data.sources import emobank, essays, user_series
 from jaxlip.data.sources.user_series import UserSeries
 from jaxlip.data.text_encoders import embed, model_folder
 from jaxlip.data.texts import FEATURES, TextData, assign_splits, load_texts, user_of
+from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.metrics.affect import affect_scores, weighted_ccc
 from jaxlip.models.affect_lstm import AffectLstm
 from jaxlip.models.affect_mlp import AffectMlp
+from jaxlip.report.folds import fold_of
 from jaxlip.tasks.affect import Affect
 from jaxlip.text.causal import CAUSAL_FEATURES, causal_features, history_of
 from jaxlip.text.entries import Entry, by_user
@@ -395,7 +399,7 @@ def test_padding_changes_nothing(built, corpus):
         features_BTD=np.where(batch.entries_BT[..., None], batch.features_BTD, np.float32(7)),
     )
     got, _ = apply(weights, state, garbage, None)
-    np.testing.assert_allclose(got, want, atol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), got, want)
 
 
 def test_users_without_examples_stay_exactly_unknown(corpus):
@@ -413,6 +417,31 @@ def test_users_without_examples_stay_exactly_unknown(corpus):
     others = [row for row in range(1, len(slope_UE)) if row not in met]
     assert others and not slope_UE[others].any() and not np.asarray(weights["users.table"])[1:].any()
     assert slope_UE[met].any(axis=1).all() and slope_UE[0].any()
+
+
+def test_what_is_said_of_anyone_is_learned_as_if_no_user_were_known(corpus):
+    """Of both parts of the loss, the gradient of what all users share is that of a model without a user table; and the
+    answer for an unknown user is that of anyone, however much is known of others."""
+    task = Affect(model=MODELS["mlp"], user_dropout=0.0)
+    model, plain = task.build(corpus.spec), AffectMlp(user=0, hidden=8).build(corpus.spec)
+    weights, state = model.init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    weights = {name: w + jnp.asarray(rng.normal(0, 0.3, w.shape), w.dtype) for name, w in weights.items()}
+    batch = jax.tree.map(lambda array: jnp.asarray(array[:32]), corpus.splits["train"].buckets[0])
+
+    def loss(weights, model):
+        means = task.metrics(model.apply(weights, state, batch, jax.random.key(1))[0], batch, train=True)
+        return sum(means[name].value for name in ("loss", "penalty") if name in means)
+
+    slopes = jax.grad(loss)(weights, model)
+    shared = {name: w for name, w in weights.items() if not name.startswith("user.")}
+    for name, slope in jax.grad(loss)(shared, plain).items():
+        np.testing.assert_allclose(slopes[name], slope, rtol=1e-4, atol=1e-6)
+    assert all(np.abs(slope).max() > 0 for name, slope in slopes.items() if name.startswith("user."))
+    strangers = dataclasses.replace(batch, user_B=0 * batch.user_B)
+    for users, alike in ((strangers, True), (batch, False)):
+        answers = model.apply(weights, state, users, None)[0]
+        assert np.array_equal(answers.user_BA, answers.anyone_BA) == alike
 
 
 def test_user_dropout_mixup_and_smoothing(corpus):
@@ -477,6 +506,12 @@ def test_folds_predict_every_example_once_and_compare_configs(tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
         f"{name}-0-{fold}" for name in ("narrow", "wide") for fold in range(3)
     ]
+    # A fold that is trained with the others is what it is alone.
+    one = fold_of(load_config(pathlib.Path(configs[1])), 3, 1, 0)
+    fit(one, tmp_path / "alone", resume=False, overwrite=False)
+    rows = [RunFolder.find(one.name, tmp_path / runs).read_metrics()[-1] for runs in ("alone", "runs")]
+    for name in ("train/loss", "val/loss", "val/disagreement"):
+        assert rows[1][name] == pytest.approx(rows[0][name], rel=1e-4)
     with pytest.raises(UserError, match="--metric wer is none of"):
         folds.run(["--config", configs[0], "--folds", "3", "--runs", str(tmp_path / "runs"), "--metric", "wer"])
 

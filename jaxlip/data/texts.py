@@ -130,7 +130,8 @@ class AffectSpec(Component):
     """What an affect model is built from, kept with its checkpoint."""
 
     users: tuple[str, ...]
-    """Those that are trained on; their rows of the table begin at 1."""
+    """Those that are trained on; their rows of the table begin at 1. Under cross-validation all users, so that the
+    folds' tables are of one size: nothing is ever learned in the rows of the others."""
     text: int
     """Width of a text's vector."""
     scale: Scale
@@ -162,16 +163,19 @@ def load_texts(config: TextData) -> Corpus:
     if "tfidf" in config.encoders:
         labels_NA = np.array([entry.labels for entry in train])
         tfidf = fit_tfidf([entry.text for entry in train], labels_NA, config.tfidf_width)
-    known = tuple(sorted({entry.user for entry in train})) if source.series else ()
-    spec = AffectSpec(users=known, text=config.text_width, scale=source.scale, tfidf=tfidf)
+    trained = {entry.user for entry in train} if source.series else set()
+    table = set(users) if trained and config.folds else trained
+    spec = AffectSpec(users=tuple(sorted(table)), text=config.text_width, scale=source.scale, tfidf=tfidf)
     text_ND = text_vectors(config, [entry.text for entry in flat], tfidf)
     features_ND = np.concatenate([_features(series, source.scale) for series in users.values()])
     window = min(config.window, max(map(len, users.values())))
+    # Users who are not trained on are unknown, whatever row they have.
+    row_of = {user: n for n, user in enumerate(spec.users, start=1) if user in trained}
     splits = {}
     for split in SPLITS:
         chosen = [i for i, entry in enumerate(flat) if split_of[entry.user, entry.id] == split]
         if chosen:
-            splits[split] = _windows(flat, rows, chosen, text_ND, features_ND, window, spec)
+            splits[split] = _windows(flat, rows, chosen, text_ND, features_ND, window, row_of)
     return Corpus(
         splits=splits,
         spec=spec,
@@ -210,7 +214,7 @@ def _windows(
     text_ND: np.ndarray,
     features_ND: np.ndarray,
     window: int,
-    spec: AffectSpec,
+    row_of: dict[str, int],
 ) -> Split:
     """One example an entry; a user's entries lie side by side in `flat`, in the order of their times."""
     end_N1 = np.array(chosen)[:, None]
@@ -218,7 +222,6 @@ def _windows(
     back_1T = np.arange(window - 1, -1, -1)[None]
     entries_NT = place_N1 >= back_1T
     index_NT = np.where(entries_NT, end_N1 - back_1T, end_N1)
-    row_of = {user: n for n, user in enumerate(spec.users, start=1)}
     mask_NT1 = entries_NT[..., None]
     batch = EntryBatch(
         text_BTD=np.where(mask_NT1, text_ND[index_NT], np.float32(0)),

@@ -34,11 +34,13 @@ from jaxlip.engine.step import Program
 from jaxlip.errors import UserError
 from jaxlip.models.members import over_members
 
-# Fields that no program looks at, or that the table of learning rates has taken in.
+# Fields that no program looks at (which examples are a member's, its splits say), or that the table of learning rates
+# has taken in.
 FREE = (
     "name",
     "init_from",
     "fold.index",
+    "data.fold",
     "train.epochs",
     "train.seed",
     "train.eval_epochs",

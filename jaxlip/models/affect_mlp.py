@@ -5,6 +5,7 @@ input dropout is what ridge regression is, trained on the concordance instead of
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,6 @@ from jaxlip.data.texts import FEATURES, AffectSpec, EntryBatch
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.heads import last_real
 from jaxlip.models.norm import FrameNorm, dropout, dropout_seed
-from jaxlip.models.users import UserTable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,28 +42,56 @@ class AffectMlp(Component):
         return from_nnx(lambda rngs: AffectMlpModule(self, spec, rngs=rngs))
 
 
+class TwoAnswers(NamedTuple):
+    """What is said of each entry [B, 2] knowing who wrote it, and what would be said of anyone's."""
+
+    user_BA: Float[Array, "B A"]
+    anyone_BA: Float[Array, "B A"]
+
+
 class AffectMlpModule(nnx.Module):
+    """What is said of anyone is learned as if nobody were known: no gradient comes back from what users add to it.
+
+    A user's vector begins at zero, adds nothing there, and is the only thing that is new to the second answer: users
+    who were not trained on get the first, which no user table has made worse.
+    """
+
     def __init__(self, config: AffectMlp, spec: AffectSpec, *, rngs: nnx.Rngs):
-        width = spec.text + len(FEATURES) + config.user
+        width = spec.text + len(FEATURES)
         self.norm = FrameNorm(spec.text)
-        self.users = UserTable(len(spec.users), config.user, rngs=rngs) if config.user else None
         self.hidden = nnx.Linear(width, config.hidden, rngs=rngs)
         self.out = nnx.Linear(config.hidden, 2, rngs=rngs)
         self.straight = nnx.Linear(width, 2, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
-        self.meaning = nnx.Linear(config.user, config.hidden, rngs=rngs) if config.user else None
+        self.user = _UserEffect(len(spec.users), config, rngs) if config.user and spec.users else None
         self.config, self.middle = config, spec.scale.middle
 
-    def __call__(self, batch: EntryBatch, key: Array | None) -> Float[Array, "B A"]:
+    def __call__(self, batch: EntryBatch, key: Array | None) -> TwoAnswers | Float[Array, "B A"]:
         text_BD, features_BD = (last_real(x_BTD, batch.entries_BT) for x_BTD in (batch.text_BTD, batch.features_BTD))
         text_BD = self.norm(text_BD[:, None], batch.examples_B[:, None], key)[:, 0]
         if key is not None:
             text_BD = dropout(text_BD, dropout_seed(key, 0), self.config.input_dropout)
-        user_BE = [] if self.users is None else [self.users(batch.user_B)]
-        x_BD = jnp.concatenate([text_BD, features_BD, *user_BE], axis=-1)
+        x_BD = jnp.concatenate([text_BD, features_BD], axis=-1)
         hidden_BH = jax.nn.gelu(self.hidden(x_BD))
-        if self.meaning is not None:
-            # The same words mean more, less or the opposite to different people: a product, which no sum can say.
-            hidden_BH = hidden_BH * (1 + self.meaning(user_BE[0]))
         if key is not None:
             hidden_BH = dropout(hidden_BH, dropout_seed(key, 1), self.config.dropout)
-        return self.out(hidden_BH) + self.straight(x_BD) + jnp.array(self.middle)[None]
+        off_middle_BA = self.out(hidden_BH) + self.straight(x_BD)
+        anyone_BA = off_middle_BA + jnp.array(self.middle)[None]
+        if self.user is None:
+            return anyone_BA
+        known = jax.lax.stop_gradient((hidden_BH, off_middle_BA, anyone_BA))
+        return TwoAnswers(known[2] + self.user(batch.user_B, *known[:2]), anyone_BA)
+
+
+class _UserEffect(nnx.Module):
+    """A user's level, how strongly (or to the opposite) their words are meant, and which of them."""
+
+    def __init__(self, users: int, config: AffectMlp, rngs: nnx.Rngs):
+        self.table = nnx.Param(jnp.zeros((users + 1, config.user)))
+        self.level = nnx.Linear(config.user, 2, use_bias=False, rngs=rngs)
+        self.gain = nnx.Linear(config.user, 2, use_bias=False, rngs=rngs)
+        self.meaning = nnx.Linear(config.user, config.hidden, use_bias=False, rngs=rngs)
+        self.out = nnx.Linear(config.hidden, 2, use_bias=False, rngs=rngs)
+
+    def __call__(self, user_B: Array, hidden_BH: Array, off_middle_BA: Array) -> Float[Array, "B A"]:
+        user_BE = jnp.where((user_B > 0)[:, None], self.table[...][user_B], 0)
+        return self.level(user_BE) + self.gain(user_BE) * off_middle_BA + self.out(self.meaning(user_BE) * hidden_BH)

@@ -6,19 +6,22 @@ import itertools
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxlip.config import Experiment
-from jaxlip.data.batches import Split
+from jaxlip.data.batches import Corpus, Split
+from jaxlip.data.folds import Subset
 from jaxlip.engine.loop import Trainer
+from jaxlip.engine.population import Population
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.metrics.paired import score_difference
 from jaxlip.metrics.scores import Scores
-from jaxlip.report.saved import load_saved
+from jaxlip.report.saved import Saved, load_saved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,26 +44,52 @@ def fold_of(experiment: Experiment, folds: int, fold: int, repeat: int) -> Exper
 
 
 def cross_validate(experiment: Experiment, runs: pathlib.Path, *, folds: int, repeat: int) -> Folded:
-    """Trains a model for each fold, as runs of their own, and scores what they say of their test splits together."""
+    """Trains a model for each fold, all at once, and scores what they say of their test splits together."""
     began = time.perf_counter()
-    outputs, tested, trained, spec = [], [], None, None
-    for fold in range(folds):
-        one = fold_of(experiment, folds, fold, repeat)
-        corpus = one.task.corpus(one.data)  # type: ignore[attr-defined]
-        folder = RunFolder(runs / one.name)
+    experiments = [fold_of(experiment, folds, fold, repeat) for fold in range(folds)]
+    corpora = side_by_side([one.task.corpus(one.data) for one in experiments])  # type: ignore[attr-defined]
+    folders = [RunFolder(runs / one.name) for one in experiments]
+    trainers: list[Trainer] = []
+    for one, folder, corpus in zip(experiments, folders, corpora, strict=True):
         folder.create(overwrite=True)
         folder.write_config(one, corpus.fingerprint, corpus.counts)
-        trainer = Trainer(one, folder, corpus)
-        trainer.fit()
+        trainers.append(Trainer(one, folder, corpus, like=trainers[0] if trainers else None))
+    Population(trainers).fit()
+    saved: list[Saved] = []
+    for folder, trainer in zip(folders, trainers, strict=True):
         trainer.checkpoints.close()
-        outputs.append(load_saved(folder).predict(corpus, "test")[0])
-        tested.append(corpus.splits["test"])
-        trained, spec = trained or corpus.splits["train"], spec or corpus.spec
-        # Every fold compiles anew: without this, programs of folds that are done stay in memory.
-        jax.clear_caches()
+        saved.append(load_saved(folder, like=saved[0] if saved else None))
+    outputs = [run.predict(corpus, "test")[0] for run, corpus in zip(saved, corpora, strict=True)]
+    # The next config compiles anew: without this, the programs of this one stay in memory.
+    jax.clear_caches()
     joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *bucket) for bucket in zip(*outputs, strict=True)]
-    scores = experiment.task.score(joined, join_splits(tested), trained, spec)  # type: ignore[attr-defined]
+    tested = join_splits([corpus.splits["test"] for corpus in corpora])
+    scores = experiment.task.score(joined, tested, corpora[0].splits["train"], corpora[0].spec)  # type: ignore[attr-defined]
     return Folded(experiment=experiment, scores=scores, seconds=time.perf_counter() - began)
+
+
+def side_by_side(corpora: Sequence[Corpus]) -> list[Corpus]:
+    """The same corpora, whose training and validation examples lie one after the other in one memory: a population
+    trains on all of them, each member on its own rows."""
+    together = {split: join_splits([corpus.splits[split] for corpus in corpora]) for split in ("train", "val")}
+    ends = {
+        split: np.cumsum([[len(names) for names in corpus.splits[split].names] for corpus in corpora], axis=0)
+        for split in together
+    }
+    return [
+        dataclasses.replace(
+            corpus,
+            splits={
+                **corpus.splits,
+                **{
+                    split: Subset.of(whole, [np.arange(end - len(names), end) for end, names in own])
+                    for split, whole in together.items()
+                    for own in [zip(ends[split][number], corpus.splits[split].names, strict=True)]
+                },
+            },
+        )
+        for number, corpus in enumerate(corpora)
+    ]
 
 
 def join_splits(splits: list[Split]) -> Split:

@@ -1,6 +1,7 @@
 """Affect: how somebody felt when they wrote a text, as valence and arousal, from it and what they wrote before."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxlip.metrics.affect import affect_scores
 from jaxlip.metrics.mergeable import Mergeable
 from jaxlip.metrics.moments import Ccc
 from jaxlip.metrics.scores import Scores
+from jaxlip.models.affect_mlp import TwoAnswers
 from jaxlip.models.base import Model
 from jaxlip.text.causal import history_of
 from jaxlip.text.entries import DIMENSIONS
@@ -34,7 +36,8 @@ class Affect(Component):
     """Valence and arousal by concordance and squared error."""
 
     model: Component
-    """The network: a component with `build(spec)`, whose model gives [B, 2] in the units of the labels."""
+    """The network: a component with `build(spec)`, whose model gives [B, 2] in the units of the labels, or
+    `TwoAnswers` of that kind."""
     valence_ccc: float = 0.65
     """Weight of 1 - CCC in valence's loss; the squared error has the rest."""
     arousal_ccc: float = 0.70
@@ -73,16 +76,20 @@ class Affect(Component):
             batch = dataclasses.replace(batch, target=target_BA)
         return mixed(batch, self.mixup, mix_key) if self.mixup else batch
 
-    def metrics(self, outputs: Array, batch: EntryBatch, *, train: bool) -> dict[str, Mergeable]:
-        del train
-        return affect_metrics(outputs, batch.target, batch.examples_B, (self.valence_ccc, self.arousal_ccc))
+    def metrics(self, outputs: Array | TwoAnswers, batch: EntryBatch, *, train: bool) -> dict[str, Mergeable]:
+        """Of the answer that knows the user; the loss of the other one is added in training, as "penalty"."""
+        weights = (self.valence_ccc, self.arousal_ccc)
+        metrics = affect_metrics(_answer(outputs), batch.target, batch.examples_B, weights)
+        if train and isinstance(outputs, TwoAnswers):
+            metrics["penalty"] = ccc_loss(outputs.anyone_BA, batch.target, batch.examples_B, weights=weights)
+        return metrics
 
     def advice(self, val: dict[str, float]) -> str | None:
         if val["valence_ccc"] > 0 or val["arousal_ccc"] > 0:
             return None
         return "neither valence nor arousal agrees with the labels better than a constant; try a higher --optim.lr."
 
-    def score(self, outputs: list[np.ndarray], split: Split, train: Split, spec: AffectSpec) -> Scores:
+    def score(self, outputs: list[Any], split: Split, train: Split, spec: AffectSpec) -> Scores:
         """Floors: the training labels' mean, the user's mean so far, the user's last value (the first where there is
         none)."""
         batch, known = split.buckets[0], train.buckets[0]
@@ -93,13 +100,22 @@ class Affect(Component):
         if not spec.users:
             floors = {}
         return affect_scores(
-            np.concatenate(outputs), batch.target, users_N, batch.user_B > 0, {"training mean": mean_NA, **floors}
+            np.concatenate([_answer(part) for part in outputs]),
+            batch.target,
+            users_N,
+            batch.user_B > 0,
+            {"training mean": mean_NA, **floors},
         )
 
     def perfect(self, split: Split, spec: AffectSpec) -> list[np.ndarray]:
         """The labels themselves."""
         del spec
         return [bucket.target for bucket in split.buckets]
+
+
+def _answer(outputs: Any) -> Any:
+    """What is said of each entry, by all that is known."""
+    return outputs.user_BA if isinstance(outputs, TwoAnswers) else outputs
 
 
 def mixed(batch: EntryBatch, alpha: float, key: Array) -> EntryBatch:
