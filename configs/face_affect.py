@@ -4,7 +4,8 @@
     python evaluate.py --run face_affect --split test
 
 Your own clips (Aff-Wild and the like) come by a manifest with the columns valence and arousal, from -1 to 1:
-`--data.source manifest --data.root CLIPS.csv`.
+`--data.source manifest --data.root CLIPS.csv`. By frame (`--data.visemes.affect_moves`, or a manifest whose column
+affect names a file for each clip, as Aff-Wild2 has them): `--task.by_frame`.
 """
 
 from jaxlip.config import Experiment, Optim, Train

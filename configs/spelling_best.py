@@ -2,7 +2,7 @@
 
 python train.py --config configs/spelling_best.py --data.root LETTERS
 python evaluate.py --run spelling_best --split test
-python train.py --config configs/spelling_best.py --data.root LETTERS --data.fingerspelling.isolated True --name letters
+python train.py --config configs/spelling_best.py --data.root LETTERS --data.fingerspelling.isolated --name letters
 python evaluate.py --run letters --split test
 """
 

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlip.data.clips import ClipRef
+from jaxlip.data.clips import ClipRef, DamagedClip
 from jaxlip.data.face import FaceData, Rejections, face_clips
-from jaxlip.data.face_affect import affect_examples
+from jaxlip.data.face_affect import clip_examples, frame_examples, stack_frame_affect
 from jaxlip.data.sources import manifest, visemes
 from jaxlip.data.sources.visemes import Visemes
 from jaxlip.errors import UserError
@@ -49,13 +49,13 @@ def test_clips_without_labels_or_too_long_are_counted():
     ((ref, clip),) = face_clips(data, Rejections())
     assert isinstance(ref, ClipRef)
     rejections = Rejections()
-    assert list(affect_examples(dataclasses.replace(clip, affect=None), 75, rejections)) == []
-    assert list(affect_examples(clip, 10, rejections)) == []
+    assert list(clip_examples(dataclasses.replace(clip, affect=None), 75, rejections)) == []
+    assert list(clip_examples(clip, 10, rejections)) == []
     assert set(rejections.counts()) == {
         "no valence and arousal",
         "longer than the 10 frames of the longest of data.buckets",
     }
-    (example,) = affect_examples(clip, 75, rejections)
+    (example,) = clip_examples(clip, 75, rejections)
     assert example.label == clip.affect
 
 
@@ -78,3 +78,62 @@ def test_loss_and_scores_of_a_tiny_model():
     split, train = corpus.splits["test"], corpus.splits["train"]
     scores = task.score(task.perfect(split, corpus.spec), split, train, corpus.spec).scores
     assert scores["ccc"].value == pytest.approx(1) and scores["valence/rmse"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_affect_that_moves_is_cut_padded_and_scored_frame_by_frame():
+    moving = dataclasses.replace(PLANTED, affect_moves=True, train=8, val=4, test=4)
+    data = FaceData(preset="lips40", buckets=(30,), visemes=moving)
+    _, clip = next(face_clips(data, Rejections()))
+    assert clip.affect.shape == (len(clip.frames_T), 2) and clip.affect.std(axis=0).min() > 0.05
+    rejections = Rejections()
+    first, second = frame_examples(clip, 30, rejections)
+    assert (first.length, second.first, second.length) == (30, 30, len(clip.frames_T) - 30)
+    unknown = np.where(np.arange(len(clip.affect))[:, None] < 30, np.nan, clip.affect)
+    (late,) = frame_examples(dataclasses.replace(clip, affect=unknown), 30, rejections)
+    assert late.first == 30 and rejections.counts() == {"no valence and arousal": 1}
+    (whole,) = clip_examples(dataclasses.replace(clip, affect=unknown), 75, rejections)
+    assert whole.label == pytest.approx(clip.affect[30:].mean(axis=0), abs=1e-6)
+    stacked = stack_frame_affect([first.label, second.label], 30)
+    assert stacked.known_BT.sum() == len(clip.affect) and not stacked.values_BTA[1, second.length :].any()
+
+    task = FaceAffect(model=GraphAffect(hidden=4), by_frame=True)
+    corpus = task.corpus(data)
+    model = task.build(corpus.spec)
+    weights, state = model.init(jax.random.key(0))
+    split = corpus.splits["test"]
+    batch = jax.tree.map(jax.numpy.asarray, split.buckets[0])
+    outputs = jax.device_get(model.apply(weights, state, batch, None)[0])
+    assert outputs.shape == (len(split), 30, 2)
+    # Neither what is said of padding nor what is not known counts.
+    counted = split.buckets[0].target.known_BT & split.buckets[0].frames_BT
+    other = np.where(counted[..., None], outputs, 0.9)
+    losses = [
+        float(task.metrics(jax.numpy.asarray(o), batch, train=False)["loss"].value) for o in (outputs, other)
+    ]
+    assert losses[0] == pytest.approx(losses[1])
+    scores = task.score([other], split, corpus.splits["train"], corpus.spec)
+    assert scores.count == counted.sum()
+    want = np.sqrt(np.mean((outputs[counted] - split.buckets[0].target.values_BTA[counted]) ** 2, axis=0))
+    assert scores.scores["valence/rmse"].value == pytest.approx(want[0], rel=1e-5)
+    perfect = task.score(task.perfect(split, corpus.spec), split, corpus.splits["train"], corpus.spec).scores
+    assert perfect["ccc"].value == pytest.approx(1)
+
+
+def test_a_manifest_gives_affect_by_frame(tmp_path):
+    table, file = tmp_path / "manifest.csv", tmp_path / "a.txt"
+    table.write_text("clip,split,affect\na,train,a.txt\nb,val,\n")
+    assert [(ref.affect, ref.where) for ref in manifest.read_table(table)] == [("a.txt", []), (None, [])]
+    file.write_text("valence,arousal\n0.5,-1\n-5,-5\n")
+    np.testing.assert_array_equal(manifest.frame_affect(file), np.array([[0.5, -1], [np.nan, np.nan]], np.float32))
+    for wrong in ("2,0", "0", "x,0", "nan,0"):
+        file.write_text(f"0,0\n{wrong}\n")
+        with pytest.raises(DamagedClip, match="a.txt line 2 is not"):
+            manifest.frame_affect(file)
+    with pytest.raises(DamagedClip, match="no valence and arousal by frame in b.txt"):
+        manifest.frame_affect(tmp_path / "b.txt")
+    table.write_text("clip,split,valence,arousal,affect\na,train,0,0,a.txt\n")
+    with pytest.raises(UserError, match="line 2: give valence and arousal, or affect"):
+        manifest.read_table(table)
+    table.write_text("clip,split\na,train\n")
+    with pytest.raises(UserError, match="or affect"):
+        manifest.read_table(table)

@@ -18,6 +18,10 @@ FARTHEST = 10.0
 """Landmarks farther away than this, in widths and heights of the picture, are no face's."""
 
 
+Affect = tuple[float, float] | np.ndarray
+"""Valence and arousal of a clip, or f32 [T, 2] of its frames, NaN where nobody knows."""
+
+
 class DamagedClip(Exception):
     """One clip cannot be used; the reason is counted and reported, the others go on."""
 
@@ -51,8 +55,8 @@ class ClipRef:
     split: str
     speaker: str = ""
     """Empty where the source does not know who speaks."""
-    affect: tuple[float, float] | None = None
-    """Valence and arousal from -1 to 1, where they are known."""
+    affect: tuple[float, float] | str | None = None
+    """Valence and arousal of the whole clip from -1 to 1, or the file that has them by frame, where they are known."""
     where: Any = None
     """How the source finds it again."""
 
@@ -74,7 +78,7 @@ class Clip:
     words: tuple[SpokenWord, ...] = ()
     speaker: str = ""
     """Empty where the source does not know who speaks."""
-    affect: tuple[float, float] | None = None
+    affect: Affect | None = None
     """Valence and arousal from -1 to 1, where they are known."""
     ids: tuple[int, ...] = FACE_IDS
     number: int = 0
@@ -85,6 +89,10 @@ class Clip:
             raise DamagedClip(f"landmarks have shape {self.landmarks.shape}, not [T, {len(self.ids)}, 3]")
         if self.detected.shape != self.landmarks.shape[:1]:
             raise DamagedClip(f"{len(self.landmarks)} frames of landmarks but {self.detected.shape} of `detected`")
+        if isinstance(self.affect, np.ndarray) and self.affect.shape != (len(self.landmarks), 2):
+            raise DamagedClip(
+                f"{len(self.landmarks)} frames of landmarks but {len(self.affect)} of valence and arousal"
+            )
         if len(self.landmarks) == 0:
             raise DamagedClip("no frames")
         if not (np.isfinite(self.fps) and self.fps > 0):

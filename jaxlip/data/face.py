@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlip.config import Component, require
 from jaxlip.data.batches import Split, bucket_of
-from jaxlip.data.clips import FARTHEST, Clip, ClipRef, SpokenWord
+from jaxlip.data.clips import FARTHEST, Affect, Clip, ClipRef, SpokenWord
 from jaxlip.data.sources import SOURCES, Slots
 from jaxlip.data.sources.visemes import Visemes
 from jaxlip.face.features import FEATURE_SETS, FaceInput, fit_standardizer, stored_ids
@@ -112,7 +112,7 @@ class FaceClip:
     frames_T: np.ndarray
     detected_T: np.ndarray
     words: tuple[SpokenWord, ...]
-    affect: tuple[float, float] | None = None
+    affect: Affect | None = None
     """Valence and arousal from -1 to 1, where they are known."""
     number: int = 0
     """Examples come in this order, those of equal numbers as they are read."""

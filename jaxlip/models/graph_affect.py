@@ -1,4 +1,5 @@
-"""Affect from faces: the graph encoder of every frame, a bidirectional LSTM, the mean over frames, two outputs."""
+"""Affect from faces: the graph encoder of every frame, a bidirectional LSTM, two outputs of the mean over frames, or
+of every frame."""
 
 import dataclasses
 
@@ -41,18 +42,18 @@ class GraphAffect(Component):
 class GraphAffectModule(nnx.Module):
     def __init__(self, config: GraphAffect, spec: FaceAffectSpec, *, rngs: nnx.Rngs):
         hidden, rate = config.hidden, config.dropout
-        self.input, self.dropout = spec.input, rate
+        self.input, self.dropout, self.by_frame = spec.input, rate, spec.by_frame
         self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, rngs=rngs)
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=100, rngs=rngs)
         self.norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)
         self.out = nnx.Linear(2 * hidden, 2, rngs=rngs)
 
-    def __call__(self, batch: FaceBatch, key: Array | None) -> Float[Array, "B A"]:
+    def __call__(self, batch: FaceBatch, key: Array | None) -> Float[Array, "B A"] | Float[Array, "B T A"]:
         frames_BT = batch.frames_BT & batch.examples_B[:, None]
         features = self.input(batch.landmarks_BTVC, frames_BT, batch.speech_BT)
         sequence_BTD = self.norm(self.lstm(self.graph(features, frames_BT, key), frames_BT, key))
-        pooled_BD = masked_mean(sequence_BTD, frames_BT)
+        told = sequence_BTD if self.by_frame else masked_mean(sequence_BTD, frames_BT)
         if key is not None:
-            pooled_BD = dropout(pooled_BD, dropout_seed(key, 200), self.dropout)
+            told = dropout(told, dropout_seed(key, 200), self.dropout)
         # The scale is from -1 to 1.
-        return jnp.tanh(self.out(pooled_BD))
+        return jnp.tanh(self.out(told))

@@ -40,7 +40,8 @@ def ensemble(model: Model, members: int) -> Model:
     """
 
     def init(key: Array) -> tuple[Flat, Flat]:
-        return _split(*over_members(model.init, (0,))(jax.random.split(key, members)))
+        params, state = over_members(model.init, (0,))(jax.random.split(key, members))
+        return split(params), split(state)
 
     def apply(params: Flat, state: Flat, batch: Any, key: Array | None) -> tuple[Any, Flat]:
         own = [_stack(params, members), _stack(state, members)]

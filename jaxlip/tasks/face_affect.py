@@ -1,4 +1,4 @@
-"""Affect from landmarks: one clip -> valence and arousal from -1 to 1."""
+"""Affect from landmarks: one clip, or every frame of it -> valence and arousal from -1 to 1."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from jaxtyping import Array
 from jaxlip.config import Component, require
 from jaxlip.data.batches import Corpus, FaceBatch, Split
 from jaxlip.data.face import FaceData
-from jaxlip.data.face_affect import FaceAffectSpec, face_affect_shapes, load_face_affect
+from jaxlip.data.face_affect import FaceAffectSpec, FrameAffect, face_affect_shapes, load_face_affect
 from jaxlip.face.augment import Augment, augment, check_flip
 from jaxlip.metrics.affect import affect_scores
 from jaxlip.metrics.mergeable import Mergeable
@@ -22,7 +22,9 @@ class FaceAffect(Component):
     """Valence and arousal of face clips by concordance and squared error."""
 
     model: Component
-    """The network: a component with `build(spec)`, whose model gives [B, 2]."""
+    """The network: a component with `build(spec)`, whose model gives [B, 2], or [B, T, 2] by frame."""
+    by_frame: bool = False
+    """Answer for every frame, whose valence and arousal the data must tell; else for the whole clip."""
     valence_ccc: float = 0.65
     """Weight of 1 - CCC in valence's loss; the squared error has the rest."""
     arousal_ccc: float = 0.70
@@ -36,10 +38,10 @@ class FaceAffect(Component):
 
     def corpus(self, data: FaceData) -> Corpus:
         check_flip(self.augment, data.preset)
-        return load_face_affect(data)
+        return load_face_affect(data, by_frame=self.by_frame)
 
     def shape_spec(self, data: FaceData) -> FaceAffectSpec:
-        return face_affect_shapes(data)
+        return face_affect_shapes(data, by_frame=self.by_frame)
 
     def build(self, spec: FaceAffectSpec) -> Model:
         return self.model.build(spec)  # type: ignore[attr-defined]
@@ -49,22 +51,48 @@ class FaceAffect(Component):
 
     def metrics(self, outputs: Array, batch: FaceBatch, *, train: bool) -> dict[str, Mergeable]:
         del train
-        return affect_metrics(outputs, batch.target, batch.examples_B, (self.valence_ccc, self.arousal_ccc))
+        truth, counted = batch.target, batch.examples_B
+        if self.by_frame:
+            counted = truth.known_BT & batch.frames_BT & counted[:, None]
+            truth = truth.values_BTA
+        rows = (outputs.reshape(-1, 2), truth.reshape(-1, 2), counted.reshape(-1))
+        return affect_metrics(*rows, (self.valence_ccc, self.arousal_ccc))
 
     def advice(self, val: dict[str, float]) -> None:
         del val
 
     def score(self, outputs: list[np.ndarray], split: Split, train: Split, spec: FaceAffectSpec) -> Scores:
-        """Intervals are over speakers, who are the folders of the clips; the floor is the training labels' mean."""
+        """Intervals are over speakers, who are the folders of the clips; the floor is the training labels' mean. By
+        frame, every frame whose valence and arousal are known counts alike."""
         del spec
-        truth_NA = np.concatenate([bucket.target for bucket in split.buckets])
-        names = [name for names in split.names for name in names]
+        truth_NA, names = labels_of(split)
+        guess_NA = np.concatenate([guess[known_rows(part)] for guess, part in zip(outputs, split.buckets, strict=True)])
         speakers_N = np.array([name.rpartition("/")[0] or name for name in names])
-        mean_A = np.concatenate([bucket.target for bucket in train.buckets]).mean(axis=0)
-        floors = {"training mean": np.broadcast_to(mean_A, truth_NA.shape)}
-        return affect_scores(np.concatenate(outputs), truth_NA, speakers_N, np.zeros(len(names), bool), floors)
+        floors = {"training mean": np.broadcast_to(labels_of(train)[0].mean(axis=0), truth_NA.shape)}
+        return affect_scores(guess_NA, truth_NA, speakers_N, np.zeros(len(names), bool), floors)
 
     def perfect(self, split: Split, spec: FaceAffectSpec) -> list[np.ndarray]:
         """The labels themselves."""
         del spec
-        return [bucket.target for bucket in split.buckets]
+        return [_values(bucket) for bucket in split.buckets]
+
+
+def known_rows(bucket: FaceBatch) -> np.ndarray:
+    """Where labels are known: of the clips [B], or of frames [B, T]."""
+    if isinstance(bucket.target, FrameAffect):
+        return np.asarray(bucket.target.known_BT & bucket.frames_BT)
+    return np.asarray(bucket.examples_B)
+
+
+def labels_of(split: Split) -> tuple[np.ndarray, list[str]]:
+    """Every known label [N, 2], and the example that it is of."""
+    labels, names = [], []
+    for bucket, of_bucket in zip(split.buckets, split.names, strict=True):
+        known = known_rows(bucket)
+        labels.append(_values(bucket)[known])
+        names += [of_bucket[example] for example in np.nonzero(known)[0]]
+    return np.concatenate(labels), names
+
+
+def _values(bucket: FaceBatch) -> np.ndarray:
+    return bucket.target.values_BTA if isinstance(bucket.target, FrameAffect) else bucket.target

@@ -3,12 +3,14 @@
 clip      path of the landmark file below data.landmarks (default: the CSV's folder), with or without `.npz`
 split     train, val or test
 label     what is said, taken whole as one class; several rows of a clip are its words one after the other
-text      instead of `label`: a sentence, cut into words at white space
+text      instead of `label`: a sentence, cut into words at white space; neither, where only affect is to be learned
 start     when that begins, in seconds; optional
 end       when it ends, in seconds; optional
 speaker   who speaks; optional
 valence   how the clip feels, from -1 to 1; optional, with arousal
 arousal   the same
+affect    instead of both: path (from the CSV's folder) of a file with a line "valence,arousal" for each frame, a header
+          or none, from -1 to 1, -5 where nobody knows (as in Aff-Wild2); optional
 
 UTF-8, one header line, columns in any order. A label without times, alone in its clip, lasts the whole clip; the times
 of a text of several words are no word's and are not used.
@@ -21,11 +23,15 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from jaxlip.data.clips import Clip, ClipRef, SpokenWord, read_raw_landmarks
+import numpy as np
+
+from jaxlip.data.clips import Clip, ClipRef, DamagedClip, SpokenWord, read_raw_landmarks
 from jaxlip.data.sources.folders import MAKE_THEM, SPLITS, landmark_folder, unseen_words
 from jaxlip.errors import UserError
 
-COLUMNS = ("clip", "split", "label", "text", "start", "end", "speaker", "valence", "arousal")
+COLUMNS = ("clip", "split", "label", "text", "start", "end", "speaker", "valence", "arousal", "affect")
+UNKNOWN_AFFECT = -5.0
+"""Of a frame that nobody has rated."""
 Word = tuple[str, float | None, float | None]
 """A word with its start and end in seconds."""
 
@@ -48,10 +54,12 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(file, strict=True)
             columns = [column.strip() for column in reader.fieldnames or ()]
             unknown = [column for column in columns if column not in COLUMNS]
-            if not {"clip", "split"} <= set(columns) or ("label" in columns) == ("text" in columns) or unknown:
+            felt = bool({"valence", "affect"} & set(columns))
+            said = ("label" in columns) + ("text" in columns)
+            if not {"clip", "split"} <= set(columns) or said > 1 or (not said and not felt) or unknown:
                 raise UserError(
                     f"{path} line 1 has the columns {', '.join(columns) or '(none)'}; it must have clip, split, and "
-                    "either label or text, and may have start, end, speaker, valence and arousal."
+                    "either label or text (or only valence and arousal, or affect), and may have start, end, speaker."
                 )
             reader.fieldnames = columns
             for row in reader:
@@ -83,17 +91,21 @@ def _words(row: dict[str, str], where: str) -> list[Word]:
         raise UserError(f"{where}: give both start and end, or neither.")
     if start is not None and end is not None and not start < end:
         raise UserError(f"{where}: end={end} is not after start={start}.")
+    if not {"label", "text"} & set(row):
+        return []
     said = [row["label"]] if "label" in row else row["text"].split()
     if not said or not said[0]:
         raise UserError(f"{where}: {'label' if 'label' in row else 'text'} is empty.")
     return [(said[0], start, end)] if len(said) == 1 else [(word, None, None) for word in said]
 
 
-def _affect(row: dict[str, str], where: str) -> tuple[float, float] | None:
-    """Valence and arousal; None where neither is given."""
+def _affect(row: dict[str, str], where: str) -> tuple[float, float] | str | None:
+    """Valence and arousal, or the file that has them by frame; None where nothing is given."""
     texts = [row.get(name, "") for name in ("valence", "arousal")]
     if not any(texts):
-        return None
+        return row.get("affect") or None
+    if row.get("affect"):
+        raise UserError(f"{where}: give valence and arousal, or affect by frame, not both.")
     try:
         valence, arousal = map(float, texts)
     except ValueError:
@@ -155,7 +167,29 @@ def load(data: Any, ref: ClipRef) -> Clip:
     words = tuple(_spoken(word, fps) for word in ref.where)
     if len(words) == 1 and not words[0].timed:
         words = (SpokenWord(text=words[0].text, start=0.0, end=float(frames)),)
-    return Clip(name=ref.name, split=ref.split, speaker=ref.speaker, words=words, affect=ref.affect, **raw)
+    affect = frame_affect(table(data).parent / ref.affect) if isinstance(ref.affect, str) else ref.affect
+    return Clip(name=ref.name, split=ref.split, speaker=ref.speaker, words=words, affect=affect, **raw)
+
+
+def frame_affect(path: pathlib.Path) -> np.ndarray:
+    """Valence and arousal f32 [T, 2] of a file with a line for each frame, NaN for -5. Raises DamagedClip."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedClip(f"no valence and arousal by frame in {path.name} ({type(error).__name__})") from None
+    values = []
+    for number, line in enumerate(lines, start=1):
+        if not line or (number == 1 and line.lower().startswith("valence")):
+            continue
+        try:
+            valence, arousal = map(float, line.split(","))
+        except ValueError:
+            valence = arousal = math.nan
+        unknown = UNKNOWN_AFFECT in (valence, arousal)
+        if not unknown and not max(abs(valence), abs(arousal)) <= 1:
+            raise DamagedClip(f"{path.name} line {number} is not valence,arousal from -1 to 1 (or -5)")
+        values.append((math.nan, math.nan) if unknown else (valence, arousal))
+    return np.array(values, np.float32).reshape(-1, 2)
 
 
 def _spoken(word: Word, fps: float) -> SpokenWord:

@@ -67,6 +67,8 @@ class Visemes(Component):
     """Labelled words a clip, one after the other."""
     affect: float = 0.0
     """How far a clip's valence moves the corners of the mouth, and its arousal how widely it speaks; 0: no affect."""
+    affect_moves: bool = False
+    """Valence and arousal wander within a clip and are known by frame; else they are those of the whole clip."""
 
     def __post_init__(self):
         require(2 <= self.words <= len(LEXICON), self, "words", f"from 2 to {len(LEXICON)}, the size of the lexicon")
@@ -162,8 +164,12 @@ def _clip(config: Visemes, ref: ClipRef, index: int, speaker: _Speaker, said: li
     speech = _speak(rng, said, speaker.tempo)
     affect, articulation_TP = None, _articulate(rng, speech, speaker)
     if config.affect:
-        valence, arousal = _rng(config, ref.split, 3, index).uniform(-1, 1, 2)
+        felt = _rng(config, ref.split, 3, index)
+        valence, arousal = felt.uniform(-1, 1, 2)
         affect = (float(valence), float(arousal))
+        if config.affect_moves:
+            affect = _wandering(felt, len(articulation_TP))
+            valence, arousal = affect.T[..., None]
         articulation_TP = articulation_TP * np.exp(config.affect * arousal) + config.affect * valence * SMILE_P
     face_TVC = speaker.face_VC + visemes.move(articulation_TP.astype(np.float32))
     jitter_C = np.array([1, 1, 2], np.float32) * np.float32(config.noise)
@@ -249,6 +255,12 @@ def _drift(rng: np.random.Generator, frames: int, spread: float) -> np.ndarray:
     hertz_3, phase_3 = rng.uniform(0.1, 1.0, 3), rng.uniform(0, 2 * np.pi, 3)
     time_T = np.arange(frames)[:, None] / FPS
     return np.sin(2 * np.pi * hertz_3 * time_T + phase_3).sum(axis=1) * spread * np.sqrt(2 / 3)
+
+
+def _wandering(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Valence and arousal f32 [T, 2] about levels of the clip's own."""
+    curves = [rng.uniform(-0.6, 0.6) + _drift(rng, frames, 0.35) for _ in range(2)]
+    return np.clip(np.stack(curves, axis=1), -1, 1).astype(np.float32)
 
 
 def _film(rng: np.random.Generator, face_TVC: np.ndarray) -> np.ndarray:
