@@ -1,7 +1,10 @@
 """m-heights from invariant features (exact norms of the columns of all information-set forms), by a learned sweep.
 
-python train.py --config configs/mheight_forms.py
-python evaluate.py --run mheight_forms --split test
+    python train.py --config configs/mheight_forms.py
+    python evaluate.py --run mheight_forms --split test
+
+Test log2-MSE .0023 [.0021, .0026], floor 1.2174, linear probe .199; validation .0026, training .0024; 4 minutes on one
+core.
 """
 
 from jaxlip.config import Experiment, Optim, Train
