@@ -107,9 +107,7 @@ def test_affect_that_moves_is_cut_padded_and_scored_frame_by_frame():
     # Neither what is said of padding nor what is not known counts.
     counted = split.buckets[0].target.known_BT & split.buckets[0].frames_BT
     other = np.where(counted[..., None], outputs, 0.9)
-    losses = [
-        float(task.metrics(jax.numpy.asarray(o), batch, train=False)["loss"].value) for o in (outputs, other)
-    ]
+    losses = [float(task.metrics(jax.numpy.asarray(o), batch, train=False)["loss"].value) for o in (outputs, other)]
     assert losses[0] == pytest.approx(losses[1])
     scores = task.score([other], split, corpus.splits["train"], corpus.spec)
     assert scores.count == counted.sum()

@@ -198,13 +198,19 @@ def test_fingerspelling_splits_by_recording_block_and_splices_with_interpolated_
         task.corpus(dataclasses.replace(data, fingerspelling=bad))
 
 
-def test_eight_sentences_are_learned_by_heart(corpus, tmp_path):
+SMALL = ({}, dataclasses.replace(CONV, width=32, hidden=32, dropout=0.0), {"lr": 1e-2, "average": 0.0}, 60)
+WHOLE = ({"features": "holistic6516"}, MobileNet1d(dropout=0.0), {"lr": 1e-3}, 120)
+
+
+@pytest.mark.parametrize("data, model, optim, epochs", [SMALL, pytest.param(*WHOLE, marks=pytest.mark.slow)])
+def test_eight_sentences_are_learned_by_heart(tmp_path, data, model, optim, epochs):
+    """The second one is the student of 14 million parameters."""
+    corpus = experiment().task.corpus(dataclasses.replace(DATA, **data))
     few = jax.tree.map(lambda array: array[:8], corpus.splits["train"].buckets[0])
     split = Split(buckets=(few,), names=(corpus.splits["train"].names[0][:8],))
     handful = dataclasses.replace(corpus, splits={"train": split, "val": split})
-    model = dataclasses.replace(CONV, width=32, hidden=32, dropout=0.0)
-    config = changed(experiment(model, word_ctc=0.0, spans=0.0), optim={"lr": 1e-2, "average": 0.0})
-    config = changed(config, train={"epochs": 60, "batch": 8, "eval_epochs": 30, "monitor": "token_error"})
+    config = changed(experiment(model, word_ctc=0.0, spans=0.0), optim=optim)
+    config = changed(config, train={"epochs": epochs, "batch": 8, "eval_epochs": 30, "monitor": "token_error"})
     RunFolder(tmp_path / "run").create(overwrite=False)
     trainer = Trainer(config, RunFolder(tmp_path / "run"), handful)
     row = trainer.fit()
@@ -380,6 +386,22 @@ def test_preflight_finds_parts_in_another_order_and_hands_that_leap(corpus, chan
     checks = list(check_signs(planted(corpus, change)))
     assert failing <= {check.name for check in checks if check.verdict == "fail"}
     assert failing or all(check.verdict == "pass" for check in checks)
+
+
+def test_preflight_finds_steps_that_only_add_blanks(corpus):
+    """Defect 4, unless targets need the room or the variant without them is taken."""
+
+    def verdict(corpus, **options):
+        probe = Probe(experiment(MobileNet1d(temporal_hidden=4, **options)), corpus)
+        return next(check.verdict for check in check_signs(probe) if check.name == "signs.steps")
+
+    assert verdict(corpus) == "warn"
+    assert verdict(corpus, upsample=False) == "pass"
+    train = corpus.splits["train"]
+    few = train.buckets[0]
+    short_BT = few.frames_BT & (np.arange(few.frames_BT.shape[1]) < 5)[None]
+    tight = dataclasses.replace(train, buckets=(dataclasses.replace(few, frames_BT=short_BT), *train.buckets[1:]))
+    assert verdict(dataclasses.replace(corpus, splits={**corpus.splits, "train": tight})) == "pass"
 
 
 def test_preflight_finds_a_vocabulary_of_one_way_and_targets_without_room(corpus):

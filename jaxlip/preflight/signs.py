@@ -1,11 +1,14 @@
-"""Whether holistic landmarks are what the model takes them for: parts in their order, hands that do not jump."""
+"""Whether holistic landmarks are what the model takes them for (parts in their order, hands that do not jump), and
+whether CTC gets no more steps than it needs."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from jaxlip.data.sentences import infeasible
 from jaxlip.data.signs import SignData
 from jaxlip.holistic.layout import HANDS, LEFT_HAND, POSE, RIGHT_HAND, Part, rows_of
+from jaxlip.models.mobilenet1d import STRIDE, MobileNet1d
 from jaxlip.preflight.check import Check, failed, passed, warned
 from jaxlip.preflight.probe import Probe
 
@@ -24,6 +27,7 @@ def check_signs(probe: Probe) -> Iterator[Check]:
         return
     yield from _order(probe)
     yield from _hands(probe)
+    yield from _steps(probe)
 
 
 def _part(probe: Probe, part: Part) -> tuple[np.ndarray, np.ndarray] | None:
@@ -85,3 +89,19 @@ def _hands(probe: Probe) -> Iterator[Check]:
         yield failed("signs.jumps", saw, advice)
     else:
         yield passed("signs.jumps", saw)
+
+
+def _steps(probe: Probe) -> Iterator[Check]:
+    """CTC pays for every step: steps that are only brought back to the frames' rate are blanks more, unless targets
+    need the room."""
+    model = getattr(probe.experiment.task, "model", None)
+    if not isinstance(model, MobileNet1d):
+        return
+    train = probe.corpus.splits["train"]
+    tight = len(infeasible(train, STRIDE))
+    saw = f"{tight} of {len(train)} targets do not fit a step every {STRIDE} frames"
+    if model.upsample and not tight:
+        advice = f"the steps between add nothing but blanks; try --task.model.no-upsample ({STRIDE} times fewer)"
+        yield warned("signs.steps", saw, advice)
+    else:
+        yield passed("signs.steps", saw)
