@@ -17,9 +17,11 @@ from jaxlip.cli.train import fit
 from jaxlip.data.sentences import stack_tokens
 from jaxlip.data.sources import visemes
 from jaxlip.engine.run import RunFolder
+from jaxlip.face.augment import Augment
 from jaxlip.losses.ctc import ctc_loss
 from jaxlip.models.conv_ctc import ConvCtc
 from jaxlip.models.heads import SentenceLogits
+from jaxlip.models.members import PerMember
 from jaxlip.predict.reader import Reader
 from jaxlip.report.ensemble import fit_weights, gather, surest
 from jaxlip.report.saved import load_saved
@@ -152,6 +154,31 @@ def test_members_of_one_model_are_models_of_their_own(sentences):
         wanted = jax.grad(functools.partial(loss, one, alone, own[m][1], key))(own[m][0])
         for name, gradient in wanted.items():
             np.testing.assert_allclose(3 * got[f"{m}.{name}"], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_members_see_the_same_examples_each_in_its_own_way(sentences):
+    """Parts of the loss on batches of their own are those of each member alone on its batch."""
+    task = Sentence(
+        model=ConvCtc(width=8, blocks=1, kernel=3, hidden=8), members=2, augment=Augment(shift=0.1, noise=0.01)
+    )
+    alone = dataclasses.replace(task, members=1)
+    several, one = task.build(sentences.spec), alone.build(sentences.spec)
+    params, state = several.init(jax.random.key(0))
+    batch = jax.tree.map(jnp.asarray, sentences.splits["val"].buckets[0])
+    varied = task.vary(batch, sentences.spec, jax.random.key(2)).batches
+    own = [jax.tree.map(lambda leaf, m=m: leaf[m], varied) for m in (0, 1)]
+    assert np.abs(own[0].landmarks_BTVC - own[1].landmarks_BTVC).max() > 0.01
+    jax.tree.map(np.testing.assert_array_equal, own[0].target, batch.target)
+    outputs, _ = several.apply(params, state, PerMember(varied), None)
+    got = task.metrics(outputs, PerMember(varied), train=True)
+    wanted = []
+    for m, voice in enumerate(outputs):
+        named = [{n[2:]: leaf for n, leaf in flat.items() if n.startswith(f"{m}.")} for flat in (params, state)]
+        said, _ = one.apply(*named, own[m], None)
+        np.testing.assert_allclose(voice.tokens_BTK, said.tokens_BTK, atol=1e-5)
+        wanted.append(alone.metrics(said, own[m], train=True))
+    for name, mean in got.items():
+        assert float(mean.value) == pytest.approx(float(wanted[0][name].merge(wanted[1][name]).value), rel=1e-4)
 
 
 def test_a_run_with_members_is_scored_asked_and_mixed_like_any_other(runs, sentences, capsys):

@@ -1,5 +1,6 @@
 """Several models of one kind side by side: how a function is mapped over them, and an ensemble that is one model."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,8 +33,17 @@ def over_members(function: Callable[..., Any], in_axes: Sequence[int | None]) ->
     return (one_by_one if jax.default_backend() == "cpu" else jax.vmap)(function, in_axes)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PerMember:
+    """A batch that every member has of its own: arrays [M, B, ...] of the same examples, varied in M ways."""
+
+    batches: Any
+
+
 def ensemble(model: Model, members: int) -> Model:
-    """Models of their own initialisation and dropout that see the same batches (Lakshminarayanan et al., 2017).
+    """Models of their own initialisation and dropout (Lakshminarayanan et al., 2017), asked about the same batch, or
+    each about its own of a `PerMember`.
 
     Outputs are a tuple, one a member; names of parameters and state begin with the member's number, so that whatever
     goes by the shape or name of a parameter does so member by member.
@@ -50,13 +60,13 @@ def ensemble(model: Model, members: int) -> Model:
         def one(params: Flat, state: Flat, batch: Any, key: Array | None = None) -> tuple[Any, Flat]:
             return model.apply(params, state, batch, key)
 
-        outputs, stacked = over_members(one, (0, 0, None, *[0] * len(keys)))(*own, batch, *keys)
-        return tuple(jax.tree.map(lambda leaf, m=m: leaf[m], outputs) for m in range(members)), _split(stacked)[0]
+        apart = isinstance(batch, PerMember)
+        axes = (0, 0, 0 if apart else None, *[0] * len(keys))
+        outputs, stacked = over_members(one, axes)(*own, batch.batches if apart else batch, *keys)
+        return tuple(jax.tree.map(lambda leaf, m=m: leaf[m], outputs) for m in range(members)), split(stacked)
 
-    def _split(*stacked: Flat) -> tuple[Flat, ...]:
-        return tuple(
-            {f"{m}.{name}": leaf[m] for m in range(members) for name, leaf in flat.items()} for flat in stacked
-        )
+    def split(stacked: Flat) -> Flat:
+        return {f"{m}.{name}": leaf[m] for m in range(members) for name, leaf in stacked.items()}
 
     return Model(init, apply)
 

@@ -28,7 +28,7 @@ from jaxlip.metrics.sentences import best_constant, emission_statistics, sentenc
 from jaxlip.metrics.worst import worst_sentences
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
-from jaxlip.models.members import ensemble
+from jaxlip.models.members import PerMember, ensemble
 from jaxlip.tasks.base import GroupedLoss
 from jaxlip.tasks.distilled import together
 from jaxlip.tasks.together import read_together
@@ -57,8 +57,8 @@ class Ctc(Component):
     agree: float = 0.0
     """Weight of self-distillation: that early head learns from the last one (KL divergence, real frames only)."""
     members: int = 1
-    """Networks that are trained side by side on the same batches, each with its own initialisation and dropout, and
-    read together: what is likeliest by the mean of their probabilities of whole texts."""
+    """Networks that are trained side by side on the same examples, each with its own initialisation, dropout and
+    variation of the clips, and read together: what is likeliest by the mean of their probabilities of whole texts."""
     decode: Decoding = Decoding()
     """How frames become text in evaluation."""
 
@@ -71,12 +71,22 @@ class Ctc(Component):
         model = self.model.build(spec)  # type: ignore[attr-defined]
         return model if self.members == 1 else ensemble(model, self.members)
 
-    def metrics(self, outputs: Voices, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
+    def vary(self, batch: FaceBatch, spec: Any, key: Array) -> FaceBatch | PerMember:
+        """Every member's batch, varied in a way of its own."""
+        if self.members == 1:
+            return self.vary_once(batch, spec, key)
+        return PerMember(jax.vmap(lambda key: self.vary_once(batch, spec, key))(jax.random.split(key, self.members)))
+
+    def vary_once(self, batch: FaceBatch, spec: Any, key: Array) -> FaceBatch:
+        """The batch, randomly varied."""
+        raise NotImplementedError
+
+    def metrics(self, outputs: Voices, batch: FaceBatch | PerMember, *, train: bool) -> dict[str, Mean]:
         """Losses in nats a token (CTC), a word (word CTC) and a span; each clip counts alike, and each member.
 
         `token_error` is the greedy reading's; "blank" the part of frames read as blank.
         """
-        means = mapped_over_voices(lambda voice: self._metrics(voice, batch), outputs)
+        means = mapped_over_voices(self._metrics, outputs, batch)
         return jax.tree.map(lambda sums_M: sums_M.sum(axis=0), means)
 
     def _metrics(self, outputs: SentenceLogits, batch: FaceBatch) -> dict[str, Mean]:
@@ -125,11 +135,13 @@ class Ctc(Component):
         del spec
         return tuple(f"up to {most} words" for most in LENGTHS) + ("longer",)
 
-    def grouped_loss(self, outputs: Voices, batch: FaceBatch, spec: CtcSpec) -> GroupedLoss:
+    def grouped_loss(self, outputs: Voices, batch: FaceBatch | PerMember, spec: CtcSpec) -> GroupedLoss:
         """By the number of words that are said."""
         del spec
-        loss_MB, fits_MB, _ = mapped_over_voices(lambda voice: self._losses(voice, batch), outputs)
+        loss_MB, fits_MB, _ = mapped_over_voices(self._losses, outputs, batch)
         loss_B, fits_B = loss_MB.mean(axis=0), fits_MB[0]
+        if isinstance(batch, PerMember):
+            batch = jax.tree.map(lambda leaf: leaf[0], batch.batches)
         group_B = jnp.searchsorted(jnp.array(LENGTHS), batch.target.words.tokens_BN.sum(axis=1))
         return GroupedLoss(loss_B, group_B, fits_B.astype(loss_B.dtype))
 
@@ -263,9 +275,14 @@ def by_voice(outputs: list[Voices]) -> list[list[SentenceLogits]]:
     return [list(buckets) for buckets in zip(*map(voices, outputs), strict=True)]
 
 
-def mapped_over_voices(function: Callable[[SentenceLogits], Any], outputs: Voices) -> Any:
-    """What the function makes of every member, stacked [M, ...]; inside jit, traced once."""
-    return jax.vmap(function)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *voices(outputs)))
+def mapped_over_voices(
+    function: Callable[[SentenceLogits, FaceBatch], Any], outputs: Voices, batch: FaceBatch | PerMember
+) -> Any:
+    """What the function makes of every member and its batch, stacked [M, ...]; inside jit, traced once."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *voices(outputs))
+    if isinstance(batch, PerMember):
+        return jax.vmap(function)(stacked, batch.batches)
+    return jax.vmap(lambda voice: function(voice, batch))(stacked)
 
 
 def real_steps(outputs: list[SentenceLogits], split: Split) -> list[np.ndarray]:

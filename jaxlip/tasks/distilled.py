@@ -46,6 +46,7 @@ class Distilled(Component):
 
     def __post_init__(self):
         require(self.temperature > 0, self, "temperature", "positive")
+        require(getattr(self.task, "members", 1) == 1, self, "task", "one network (task.members 1)")
         require(0 <= self.alpha <= 1, self, "alpha", "in [0, 1]")
 
     @property

@@ -44,7 +44,7 @@ class Sentence(Ctc):
     def shape_spec(self, data: FaceData) -> SentenceSpec:
         return sentence_shapes(data, self._vocabulary)
 
-    def vary(self, batch: FaceBatch, spec: SentenceSpec, key: Array) -> FaceBatch:
+    def vary_once(self, batch: FaceBatch, spec: SentenceSpec, key: Array) -> FaceBatch:
         return augment(batch, self.augment, key, ids=spec.input.ids, preset=spec.topology.preset)
 
     @property

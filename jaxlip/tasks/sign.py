@@ -34,7 +34,7 @@ class Sign(Ctc):
     def shape_spec(self, data: SignData) -> SignSpec:
         return sign_shapes(data, self._vocabulary)
 
-    def vary(self, batch: FaceBatch, spec: SignSpec, key: Array) -> FaceBatch:
+    def vary_once(self, batch: FaceBatch, spec: SignSpec, key: Array) -> FaceBatch:
         return augment(batch, self.augment, key, ids=spec.input.ids)
 
     def score(self, outputs: list[Voices], split: Split, train: Split, spec: SignSpec) -> Scores:
