@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from jaxlip.cli import folds, params
 from jaxlip.cli.train import fit
-from jaxlip.config import load_config
+from jaxlip.config import Experiment, load_config
+from jaxlip.data.batches import Split
 from jaxlip.data.embedding_cache import EmbeddingCache
 from jaxlip.data.sources import emobank, essays, user_series
 from jaxlip.data.sources.user_series import UserSeries
@@ -26,6 +27,8 @@ from jaxlip.errors import UserError
 from jaxlip.metrics.affect import affect_scores, weighted_ccc
 from jaxlip.models.affect_lstm import AffectLstm
 from jaxlip.models.affect_mlp import AffectMlp
+from jaxlip.preflight.leaks import check_leaks
+from jaxlip.preflight.probe import Probe
 from jaxlip.report.folds import fold_of
 from jaxlip.tasks.affect import Affect
 from jaxlip.text.causal import CAUSAL_FEATURES, causal_features, history_of
@@ -519,3 +522,22 @@ def test_folds_predict_every_example_once_and_compare_configs(tmp_path, capsys):
 def test_configs_load():
     for path in sorted(CONFIGS.glob("affect_*.py")):
         assert load_config(path).name == path.stem
+
+
+def test_preflight_lets_a_few_texts_come_twice_and_no_more(corpus):
+    """As EmoBank's short sentences do; a test split of copies is another matter."""
+    experiment = Experiment(name="a", data=TINY, task=Affect(model=MODELS["mlp"]))
+    train, test = (corpus.splits[name].buckets[0] for name in ("train", "test"))
+
+    for copies, wanted in ((0, "pass"), (1, "warn"), (len(test.user_B), "fail")):
+        many = jax.tree.map(lambda array: np.concatenate([array] * 40), test)
+        text = many.text_BTD + np.random.default_rng(0).normal(0, 1e-3, many.text_BTD.shape).astype(np.float32)
+        text[:copies], features = train.text_BTD[:copies], many.features_BTD.copy()
+        features[:copies] = train.features_BTD[:copies]
+        held = dataclasses.replace(many, text_BTD=text, features_BTD=features)
+        if wanted == "fail":
+            held = jax.tree.map(lambda array, copies=copies: array[:copies], held)
+        names = (tuple(f"u/{n}" for n in range(len(held.user_B))),)
+        splits = {**corpus.splits, "test": Split(buckets=(held,), names=names)}
+        probe = Probe(experiment, dataclasses.replace(corpus, splits=splits))
+        assert next(c.verdict for c in check_leaks(probe) if c.name == "leaks.content") == wanted
