@@ -29,6 +29,7 @@ from jaxlip.models.affect_lstm import AffectLstm
 from jaxlip.models.affect_mlp import AffectMlp
 from jaxlip.preflight.leaks import check_leaks
 from jaxlip.preflight.probe import Probe
+from jaxlip.preflight.use import check_use
 from jaxlip.report.folds import fold_of
 from jaxlip.tasks.affect import Affect
 from jaxlip.text.causal import CAUSAL_FEATURES, causal_features, history_of
@@ -524,18 +525,26 @@ def test_configs_load():
         assert load_config(path).name == path.stem
 
 
+def test_preflight_sees_how_a_model_with_users_learns(corpus):
+    experiment = Experiment(name="a", data=TINY, task=Affect(model=MODELS["mlp"]))
+    verdicts = {check.name: check.verdict for check in check_use(Probe(experiment, corpus))}
+    assert verdicts["use.gradients"] == verdicts["use.gradients.inputs"] == "pass"
+
+
 def test_preflight_lets_a_few_texts_come_twice_and_no_more(corpus):
     """As EmoBank's short sentences do; a test split of copies is another matter."""
     experiment = Experiment(name="a", data=TINY, task=Affect(model=MODELS["mlp"]))
     train, test = (corpus.splits[name].buckets[0] for name in ("train", "test"))
 
-    for copies, wanted in ((0, "pass"), (1, "warn"), (len(test.user_B), "fail")):
+    for copies, wanted in ((0, "pass"), (1, "warn"), (len(test.user_B), "fail"), (-1, "fail")):
         many = jax.tree.map(lambda array: np.concatenate([array] * 40), test)
         text = many.text_BTD + np.random.default_rng(0).normal(0, 1e-3, many.text_BTD.shape).astype(np.float32)
-        text[:copies], features = train.text_BTD[:copies], many.features_BTD.copy()
-        features[:copies] = train.features_BTD[:copies]
+        features = many.features_BTD.copy()
+        # -1: one training text over and over.
+        text[:copies] = train.text_BTD[:copies] if copies >= 0 else train.text_BTD[:1]
+        features[:copies] = train.features_BTD[:copies] if copies >= 0 else train.features_BTD[:1]
         held = dataclasses.replace(many, text_BTD=text, features_BTD=features)
-        if wanted == "fail":
+        if copies == len(test.user_B):
             held = jax.tree.map(lambda array, copies=copies: array[:copies], held)
         names = (tuple(f"u/{n}" for n in range(len(held.user_B))),)
         splits = {**corpus.splits, "test": Split(buckets=(held,), names=names)}

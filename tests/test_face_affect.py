@@ -13,7 +13,7 @@ from jaxlip.data.sources import manifest, visemes
 from jaxlip.data.sources.visemes import Visemes
 from jaxlip.errors import UserError
 from jaxlip.models.graph_affect import GraphAffect
-from jaxlip.tasks.face_affect import FaceAffect
+from jaxlip.tasks.face_affect import FaceAffect, labels_of
 
 PLANTED = Visemes(words=4, train=24, val=8, test=8, affect=0.4, noise=0.0, dropped=0.0)
 
@@ -96,8 +96,16 @@ def test_affect_that_moves_is_cut_padded_and_scored_frame_by_frame():
     stacked = stack_frame_affect([first.label, second.label], 30)
     assert stacked.known_BT.sum() == len(clip.affect) and not stacked.values_BTA[1, second.length :].any()
 
+    # Where time is warped, labels go with the frames that they are of.
+    later = jax.numpy.arange(30)[None] + 2.0
+    moved = jax.tree.map(lambda leaf: leaf[:1], stacked).retimed(later)
+    np.testing.assert_array_equal(moved.values_BTA[0, :28], first.label[2:])
+    assert moved.known_BT[0, :28].all() and not moved.known_BT[0, 28:].any()
+
     task = FaceAffect(model=GraphAffect(hidden=4), by_frame=True)
     corpus = task.corpus(data)
+    speakers = set(labels_of(corpus.splits["test"])[1])
+    assert speakers == {clip.partition("/")[0] for clip in corpus.splits["test"].names[0]}
     model = task.build(corpus.spec)
     weights, state = model.init(jax.random.key(0))
     split = corpus.splits["test"]
@@ -123,7 +131,7 @@ def test_a_manifest_gives_affect_by_frame(tmp_path):
     assert [(ref.affect, ref.where) for ref in manifest.read_table(table)] == [("a.txt", []), (None, [])]
     file.write_text("valence,arousal\n0.5,-1\n-5,-5\n")
     np.testing.assert_array_equal(manifest.frame_affect(file), np.array([[0.5, -1], [np.nan, np.nan]], np.float32))
-    for wrong in ("2,0", "0", "x,0", "nan,0"):
+    for wrong in ("2,0", "0", "x,0", "nan,0", "0,nan"):
         file.write_text(f"0,0\n{wrong}\n")
         with pytest.raises(DamagedClip, match="a.txt line 2 is not"):
             manifest.frame_affect(file)

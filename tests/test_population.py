@@ -220,3 +220,12 @@ def test_populations_are_compared_over_runs_and_clips():
     assert not compare(a, noisy)["accuracy"].clear
     with pytest.raises(UserError, match="not scored on the same clips"):
         compare(a, {"accuracy": over_runs(scores([0.5, 0.6], 0.05, groups="others"))})
+
+
+def test_members_with_fewer_steps_an_epoch_have_shorter_dispatches():
+    """As folds of users have, which are not of one size."""
+    plans = [[(0, np.full((k, 2), k), k)] for k in (2, 3)]
+    (only,) = together(plans)
+    assert only.parts == (2, 3) and only.rows_M.shape == (2, 3, 2)
+    np.testing.assert_array_equal(only.rows_M[0], [[2, 2], [2, 2], [-1, -1]])
+    np.testing.assert_array_equal(only.rows_M[1], 3)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlip.config import Component
@@ -35,6 +36,15 @@ class FrameAffect:
 
     values_BTA: Any
     known_BT: Any
+
+    def retimed(self, time_BT: Any) -> "FrameAffect":
+        """The target where frame t shows what was at frame `time_BT[:, t]`."""
+        index_BT = jnp.round(time_BT).astype(jnp.int32)
+        last = self.known_BT.shape[1] - 1
+        within_BT = jnp.clip(index_BT, 0, last)
+        values_BTA = jnp.take_along_axis(self.values_BTA, within_BT[..., None], axis=1)
+        known_BT = jnp.take_along_axis(self.known_BT, within_BT, axis=1) & (index_BT == within_BT)
+        return FrameAffect(values_BTA, known_BT)
 
 
 def clip_examples(clip: FaceClip, longest: int, rejections: Rejections) -> Iterator[Example]:

@@ -60,8 +60,6 @@ class Trainer:
         self.train_split, self.val_split = corpus.splits["train"], corpus.splits["val"]
         self.per_epoch = steps_per_epoch(self.train_split, train.batch)
         self.total_steps = train.epochs * self.per_epoch
-        if train.accumulate > 1 and getattr(experiment.task, "members", 1) > 1:
-            raise UserError("train.accumulate is for a single network, not for task.members.")
         self.mesh = data_mesh(train.batch // train.accumulate)
         self.program = Program(
             task=experiment.task,  # type: ignore[arg-type]

@@ -163,11 +163,16 @@ def origin(split: Split) -> tuple[Split, tuple[tuple[int, Any], ...]]:
 def together(plans: Sequence[Sequence[tuple[int, np.ndarray, Any]]]) -> Iterator[Round]:
     """Members' plans, (bucket, rows, part) each, as rounds: in each, as many as can go on in one bucket."""
     queues = [collections.deque(plan) for plan in plans]
+    # Members with fewer steps an epoch may have shorter dispatches.
+    longest = max((len(rows) for plan in plans for _, rows, _ in plan), default=0)
     while heads := [queue[0] for queue in queues if queue]:
         bucket = collections.Counter(head[0] for head in heads).most_common(1)[0][0]
-        idle = np.full_like(heads[0][1], -1)
-        going = [queue.popleft() if queue and queue[0][0] == bucket else (bucket, idle, None) for queue in queues]
-        yield Round(bucket, tuple(part for *_, part in going), np.stack([rows for _, rows, _ in going]))
+        going = [queue.popleft() if queue and queue[0][0] == bucket else None for queue in queues]
+        rows_M = np.full((len(queues), longest, *heads[0][1].shape[1:]), -1, np.int32)
+        for own, head in zip(rows_M, going, strict=True):
+            if head:
+                own[: len(head[1])] = head[1]
+        yield Round(bucket, tuple(head[2] if head else None for head in going), rows_M)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,8 @@ class TwoAnswers(NamedTuple):
 
 
 class AffectMlpModule(nnx.Module):
-    """What is said of anyone is learned as if nobody were known: no gradient comes back from what users add to it.
+    """What is said of anyone is learned as if nobody were known: no gradient comes back from what users add to it (the
+    clipping of gradients and the choice of the best epoch look at both).
 
     A user's vector begins at zero, adds nothing there, and is the only thing that is new to the second answer: users
     who were not trained on get the first, which no user table has made worse.

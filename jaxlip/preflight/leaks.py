@@ -53,12 +53,12 @@ def _same_content(probe: Probe) -> Check:
             digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()
             where[digest].append((split, name))
     looked_at = collections.Counter(split for rows in where.values() for split, _ in rows)
-    twice = [dict(rows) for rows in where.values() if len({split for split, _ in rows}) > 1]
+    twice = [rows for rows in where.values() if len({split for split, _ in rows}) > 1]
     if not twice:
         return passed("leaks.content", f"no two of {looked_at.total()} examples in different splits are equal")
-    pairs = [" = ".join(f"{name} ({split})" for split, name in rows.items()) for rows in twice]
-    saw = f"{len(twice)} examples are in several splits, value for value: {some(pairs)}"
-    repeated = collections.Counter(split for rows in twice for split in rows)
+    pairs = [" = ".join(f"{name} ({split})" for split, name in dict(rows).items()) for rows in twice]
+    saw = f"{len(twice)} contents are in several splits, value for value: {some(pairs)}"
+    repeated = collections.Counter(split for rows in twice for split, _ in rows)
     share = max(repeated[split] / looked_at[split] for split in repeated if split != "train")
     if isinstance(probe.experiment.data, TextData) and share <= FEW_REPEATED:
         return warned("leaks.content", saw, "short sentences come again of themselves; if they are copies, split first")

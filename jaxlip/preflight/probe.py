@@ -90,7 +90,8 @@ class Probe:
 
         def objective(params: Flat, values: dict, state: Flat, batch: Any, key: Any):
             outputs, _ = self.model.apply(params, state, dataclasses.replace(batch, **values), key)
-            return self.task.metrics(outputs, batch, train=True)["loss"].value
+            means = self.task.metrics(outputs, batch, train=True)
+            return sum(means[name].value for name in ("loss", "penalty") if name in means)
 
         def learn(params: Flat, state: Flat, batch: Any, key: Any):
             values = {name: jnp.asarray(getattr(batch, name)) for name in floats}

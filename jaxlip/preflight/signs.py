@@ -94,7 +94,8 @@ def _hands(probe: Probe) -> Iterator[Check]:
 def _steps(probe: Probe) -> Iterator[Check]:
     """CTC pays for every step: steps that are only brought back to the frames' rate are blanks more, unless targets
     need the room."""
-    model = getattr(probe.experiment.task, "model", None)
+    task = probe.experiment.task
+    model = getattr(getattr(task, "task", task), "model", None)
     if not isinstance(model, MobileNet1d):
         return
     train = probe.corpus.splits["train"]

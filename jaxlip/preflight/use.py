@@ -59,7 +59,7 @@ def _other(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _edges(probe: Probe) -> Iterator[Check]:
     spec: Any = probe.corpus.spec
-    if not hasattr(spec, "topology") or not any(name.startswith("graph.") for name in probe.start[0]):
+    if not hasattr(spec, "topology") or not any("graph" in name.split(".") for name in probe.start[0]):
         return
     chain = tuple((v, v + 1) for v in range(len(spec.topology.ids) - 1))
     other = dataclasses.replace(spec, topology=dataclasses.replace(spec.topology, edges=chain))

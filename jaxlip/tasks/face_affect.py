@@ -62,14 +62,14 @@ class FaceAffect(Component):
         del val
 
     def score(self, outputs: list[np.ndarray], split: Split, train: Split, spec: FaceAffectSpec) -> Scores:
-        """Intervals are over speakers, who are the folders of the clips; the floor is the training labels' mean. By
-        frame, every frame whose valence and arousal are known counts alike."""
+        """Intervals are over speakers, who are the folders of the clips where the source knows none; the floor is the
+        training labels' mean. By frame, every frame whose valence and arousal are known counts alike."""
         del spec
-        truth_NA, names = labels_of(split)
+        truth_NA, speakers = labels_of(split)
         guess_NA = np.concatenate([guess[known_rows(part)] for guess, part in zip(outputs, split.buckets, strict=True)])
-        speakers_N = np.array([name.rpartition("/")[0] or name for name in names])
+        speakers_N = np.array(speakers)
         floors = {"training mean": np.broadcast_to(labels_of(train)[0].mean(axis=0), truth_NA.shape)}
-        return affect_scores(guess_NA, truth_NA, speakers_N, np.zeros(len(names), bool), floors)
+        return affect_scores(guess_NA, truth_NA, speakers_N, np.zeros(len(speakers), bool), floors)
 
     def perfect(self, split: Split, spec: FaceAffectSpec) -> list[np.ndarray]:
         """The labels themselves."""
@@ -85,13 +85,19 @@ def known_rows(bucket: FaceBatch) -> np.ndarray:
 
 
 def labels_of(split: Split) -> tuple[np.ndarray, list[str]]:
-    """Every known label [N, 2], and the example that it is of."""
-    labels, names = [], []
-    for bucket, of_bucket in zip(split.buckets, split.names, strict=True):
+    """Every known label [N, 2], and who shows it."""
+    labels, speakers = [], []
+    for number, (bucket, names) in enumerate(zip(split.buckets, split.names, strict=True)):
         known = known_rows(bucket)
         labels.append(_values(bucket)[known])
-        names += [of_bucket[example] for example in np.nonzero(known)[0]]
-    return np.concatenate(labels), names
+        of_example = split.speakers[number] if split.speakers else [""] * len(names)
+        speakers += [of_example[row] or _folder(names[row]) for row in np.nonzero(known)[0]]
+    return np.concatenate(labels), speakers
+
+
+def _folder(name: str) -> str:
+    clip = name.partition("#")[0]
+    return clip.rpartition("/")[0] or clip
 
 
 def _values(bucket: FaceBatch) -> np.ndarray:

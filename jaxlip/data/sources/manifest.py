@@ -110,7 +110,7 @@ def _affect(row: dict[str, str], where: str) -> tuple[float, float] | str | None
         valence, arousal = map(float, texts)
     except ValueError:
         valence = arousal = math.nan
-    if not max(abs(valence), abs(arousal)) <= 1:
+    if not (abs(valence) <= 1 and abs(arousal) <= 1):
         raise UserError(f"{where}: valence={texts[0]!r} arousal={texts[1]!r}; both are numbers from -1 to 1.")
     return valence, arousal
 
@@ -132,6 +132,8 @@ def read_table(path: pathlib.Path) -> tuple[ClipRef, ...]:
                 f"{where}: clip {name} is in {known.split} by {known.speaker or 'nobody'} in an earlier line, "
                 f"and here in {ref.split} by {ref.speaker or 'nobody'}."
             )
+        if known.affect != ref.affect:
+            raise UserError(f"{where}: clip {name} has another valence and arousal in an earlier line.")
         if known is not ref:
             known.where.extend(ref.where)
     if not clips:
@@ -186,7 +188,7 @@ def frame_affect(path: pathlib.Path) -> np.ndarray:
         except ValueError:
             valence = arousal = math.nan
         unknown = UNKNOWN_AFFECT in (valence, arousal)
-        if not unknown and not max(abs(valence), abs(arousal)) <= 1:
+        if not unknown and not (abs(valence) <= 1 and abs(arousal) <= 1):
             raise DamagedClip(f"{path.name} line {number} is not valence,arousal from -1 to 1 (or -5)")
         values.append((math.nan, math.nan) if unknown else (valence, arousal))
     return np.array(values, np.float32).reshape(-1, 2)

@@ -79,6 +79,7 @@ class Visemes(Component):
         require(0 <= self.dropped <= 0.5, self, "dropped", "in [0, 0.5]")
         require(self.sentence >= 1, self, "sentence", "1 or more")
         require(0 <= self.affect <= 1, self, "affect", "in [0, 1]")
+        require(self.affect > 0 or not self.affect_moves, self, "affect", "more than 0 for affect_moves")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
