@@ -91,7 +91,7 @@ def labels_of(split: Split) -> tuple[np.ndarray, list[str]]:
         known = known_rows(bucket)
         labels.append(_values(bucket)[known])
         of_example = split.speakers[number] if split.speakers else [""] * len(names)
-        speakers += [of_example[row] or _folder(names[row]) for row in np.nonzero(known)[0]]
+        speakers += [of_example[row] or _folder(names[row]) for row in np.nonzero(known)[0].tolist()]
     return np.concatenate(labels), speakers
 
 
