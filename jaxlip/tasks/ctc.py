@@ -140,9 +140,10 @@ class Ctc(Component):
         del spec
         loss_MB, fits_MB, _ = mapped_over_voices(self._losses, outputs, batch)
         loss_B, fits_B = loss_MB.mean(axis=0), fits_MB[0]
-        if isinstance(batch, PerMember):
-            batch = jax.tree.map(lambda leaf: leaf[0], batch.batches)
-        group_B = jnp.searchsorted(jnp.array(LENGTHS), batch.target.words.tokens_BN.sum(axis=1))
+        target = batch.batches.target if isinstance(batch, PerMember) else batch.target
+        # The same examples for all members.
+        words_B = target.words.tokens_BN.sum(axis=-1).reshape(-1, len(loss_B))[0]
+        group_B = jnp.searchsorted(jnp.array(LENGTHS), words_B)
         return GroupedLoss(loss_B, group_B, fits_B.astype(loss_B.dtype))
 
     def soft_targets(self, outputs: Voices, batch: FaceBatch) -> tuple[Any, Any]:
