@@ -1,4 +1,4 @@
-"""Fingerspelling by a student of a tenth of the size, taught by `spelling_best` beside the letters.
+"""Fingerspelling by a student of a fifth of the size, taught by `spelling_best` beside the letters.
 
 jaxlip teach --run spelling_best --out SOFT
 python train.py --config configs/spelling_student.py --data.root LETTERS --task.soft_targets SOFT
