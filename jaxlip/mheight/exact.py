@@ -122,8 +122,8 @@ def reaches(minors_MB: Any, k: int, r: int, xp: Any = np) -> Any:
     """S(U) / |p(U - j)| [U, k+1, B] for every U and j in U, infinite where T = U - j spans nothing."""
     facet_UJ = tables(k, r).facet_UJ
     sums_UB = fold(xp.add, minors_MB, facet_UJ)
-    # Rows by a vector of places at a time: JAX cannot differentiate a lookup by a table across a change of precision.
-    facets_UJB = xp.stack([minors_MB[facet_U] for facet_U in facet_UJ.T], axis=1)
+    # JAX cannot differentiate a lookup by a table across a change of precision, but one by a vector of places.
+    facets_UJB = minors_MB[facet_UJ] if xp is np else xp.stack([minors_MB[facet_U] for facet_U in facet_UJ.T], axis=1)
     spans_UJB = facets_UJB > 0
     return xp.where(spans_UJB, sums_UB[:, None] / xp.where(spans_UJB, facets_UJB, 1.0), xp.inf)
 
