@@ -233,7 +233,7 @@ def test_a_config_from_a_lost_class_says_so():
 
 # Configs of other data have tests of their own.
 CONFIGS = [p for p in sorted((REPOSITORY / "configs").glob("*.py")) if type(load_config(p).data) is FaceData]
-QUICK = ("v4", "grid_ctc_best")
+QUICK = ("v4",)
 
 
 @pytest.mark.parametrize(
