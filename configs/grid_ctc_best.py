@@ -5,8 +5,8 @@ python train.py --config configs/grid_ctc_best.py --data.root GRID --data.splits
 python evaluate.py --run grid_ctc_best --split test
 
 Speaker s1, test word error rate: lexicon 6.9 % [4.8, 9.2], beam 6.9 %, grammar 6.7 %, greedy 8.5 %, floor 82.3 %
-(validation: lexicon 7.4 %); 50 minutes on one core. One network, `--task.members 1 --task.decode.words 4`: lexicon
-7.1 % (seeds 1 and 2: 7.1 and 6.7) in 8 minutes.
+(validation: lexicon 7.4 %; not chosen on validation alone, see the README); 50 minutes on one core. One network,
+`--task.members 1 --task.decode.words 4`: lexicon 7.1 % (seeds 1 and 2: 7.1 and 6.7) in 8 minutes.
 """
 
 from jaxlip.config import Experiment, Optim, Train

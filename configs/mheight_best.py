@@ -4,7 +4,8 @@
     python evaluate.py --run mheight_best --split test
 
 Test log2-MSE .3218 [.2927, .3534], floor 1.2174; validation .3055, training .2926 (matrices of the first epoch); 39
-minutes on one core, with glibc's MALLOC_MMAP_THRESHOLD_=8000000000, by which a step takes half the time on CPU.
+minutes on one core, with glibc's MALLOC_MMAP_THRESHOLD_=8000000000, by which a step takes half the time on CPU. That
+run had four arrays more, which no answer depended on; without them weights begin from other random numbers.
 """
 
 from jaxlip.config import Experiment, Optim, Train
