@@ -266,8 +266,13 @@ class Experiment(Component):
         for name, value in leaf_fields(self):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name}={value} is not a finite number.")
-        if getattr(self.task, "members", 1) > 1 and self.train.accumulate > 1:
+        if members_of(self.task) > 1 and self.train.accumulate > 1:
             raise ValueError("train.accumulate is for a single network, not for task.members.")
+
+
+def members_of(task: Component) -> int:
+    """Networks that are trained as one, each on batches of its own."""
+    return getattr(task, "members", 1)
 
 
 def load_config(path: str | pathlib.Path) -> Experiment:

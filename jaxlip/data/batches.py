@@ -196,23 +196,29 @@ def epoch_plan(
     per_dispatch: int,
     seed: int,
     epoch: int,
+    orders: int = 1,
     weights: Sequence[np.ndarray] | None = None,
 ) -> list[Dispatch]:
     """The dispatches of one epoch, from (seed, epoch, weights) alone: every example once, shuffled in its bucket; the
     order of dispatches shuffled between buckets. Of a recipe, an epoch takes the numbers after those of the last one.
 
-    With `weights`, of every example bucket by bucket, as many are drawn from each bucket, with replacement.
+    With `weights`, of every example bucket by bucket, as many are drawn from each bucket, with replacement. Of several
+    `orders`, every batch holds a batch of each, one after the other.
     """
     rng = np.random.default_rng([seed, epoch])
-    plan: list[Dispatch] = []
-    for bucket, names in enumerate(split.names):
+
+    def order(bucket: int, number: int) -> np.ndarray:
+        count = len(split.names[bucket])
         if isinstance(split.buckets[bucket], Recipe):
-            order_N = np.arange(epoch * len(names), (epoch + 1) * len(names))
-        elif weights is not None:
-            order_N = rng.choice(len(names), size=len(names), p=weights[bucket] / weights[bucket].sum())
-        else:
-            order_N = rng.permutation(len(names))
-        plan.extend(_dispatches(_batched(order_N, batch), bucket, per_dispatch))
+            return count * (orders * epoch + number) + np.arange(count)
+        if weights is not None:
+            return rng.choice(count, size=count, p=weights[bucket] / weights[bucket].sum())
+        return rng.permutation(count)
+
+    plan: list[Dispatch] = []
+    for bucket in range(len(split.names)):
+        rows_SB = np.concatenate([_batched(order(bucket, number), batch) for number in range(orders)], axis=1)
+        plan.extend(_dispatches(rows_SB, bucket, per_dispatch))
     return [plan[i] for i in rng.permutation(len(plan))]
 
 

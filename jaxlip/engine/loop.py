@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from jaxlip.config import Experiment, differences
+from jaxlip.config import Experiment, differences, members_of
 from jaxlip.data.batches import Corpus, Dispatch, Feed, Split, epoch_plan, sequential_plan, steps_per_epoch
 from jaxlip.engine.averages import averaging
 from jaxlip.engine.by_name import initialized, matching
@@ -184,6 +184,7 @@ class Trainer:
         whole = epoch_plan(
             self.train_split,
             batch=train.batch,
+            orders=members_of(self.experiment.task),
             per_dispatch=min(train.steps_per_dispatch, self.per_epoch),
             seed=train.seed,
             epoch=self.position.epoch,

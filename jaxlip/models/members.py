@@ -36,9 +36,14 @@ def over_members(function: Callable[..., Any], in_axes: Sequence[int | None]) ->
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PerMember:
-    """A batch that every member has of its own: arrays [M, B, ...] of the same examples, varied in M ways."""
+    """A batch that every member has of its own: arrays [M, B, ...]."""
 
     batches: Any
+
+
+def apart(batch: Any, members: int) -> Any:
+    """The members' batches, side by side in one [M * B, ...], as [M, B, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(members, -1, *leaf.shape[1:]), batch)
 
 
 def ensemble(model: Model, members: int) -> Model:
@@ -60,9 +65,9 @@ def ensemble(model: Model, members: int) -> Model:
         def one(params: Flat, state: Flat, batch: Any, key: Array | None = None) -> tuple[Any, Flat]:
             return model.apply(params, state, batch, key)
 
-        apart = isinstance(batch, PerMember)
-        axes = (0, 0, 0 if apart else None, *[0] * len(keys))
-        outputs, stacked = over_members(one, axes)(*own, batch.batches if apart else batch, *keys)
+        own_batch = isinstance(batch, PerMember)
+        axes = (0, 0, 0 if own_batch else None, *[0] * len(keys))
+        outputs, stacked = over_members(one, axes)(*own, batch.batches if own_batch else batch, *keys)
         return tuple(jax.tree.map(lambda leaf, m=m: leaf[m], outputs) for m in range(members)), split(stacked)
 
     def split(stacked: Flat) -> Flat:

@@ -28,7 +28,7 @@ from jaxlip.metrics.sentences import best_constant, emission_statistics, sentenc
 from jaxlip.metrics.worst import worst_sentences
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
-from jaxlip.models.members import PerMember, ensemble
+from jaxlip.models.members import PerMember, apart, ensemble
 from jaxlip.tasks.base import GroupedLoss
 from jaxlip.tasks.distilled import together
 from jaxlip.tasks.together import read_together
@@ -57,8 +57,8 @@ class Ctc(Component):
     agree: float = 0.0
     """Weight of self-distillation: that early head learns from the last one (KL divergence, real frames only)."""
     members: int = 1
-    """Networks that are trained side by side on the same examples, each with its own initialisation, dropout and
-    variation of the clips, and read together: what is likeliest by the mean of their probabilities of whole texts."""
+    """Networks that are trained side by side, each from its own start and on batches of its own, and read together:
+    what is likeliest by the mean of their probabilities of whole texts."""
     decode: Decoding = Decoding()
     """How frames become text in evaluation."""
 
@@ -72,10 +72,11 @@ class Ctc(Component):
         return model if self.members == 1 else ensemble(model, self.members)
 
     def vary(self, batch: FaceBatch, spec: Any, key: Array) -> FaceBatch | PerMember:
-        """Every member's batch, varied in a way of its own."""
+        """The batch, or every member's own batch in it, randomly varied."""
         if self.members == 1:
             return self.vary_once(batch, spec, key)
-        return PerMember(jax.vmap(lambda key: self.vary_once(batch, spec, key))(jax.random.split(key, self.members)))
+        keys_M = jax.random.split(key, self.members)
+        return PerMember(jax.vmap(lambda own, key: self.vary_once(own, spec, key))(apart(batch, self.members), keys_M))
 
     def vary_once(self, batch: FaceBatch, spec: Any, key: Array) -> FaceBatch:
         """The batch, randomly varied."""
@@ -139,12 +140,10 @@ class Ctc(Component):
         """By the number of words that are said."""
         del spec
         loss_MB, fits_MB, _ = mapped_over_voices(self._losses, outputs, batch)
-        loss_B, fits_B = loss_MB.mean(axis=0), fits_MB[0]
         target = batch.batches.target if isinstance(batch, PerMember) else batch.target
-        # The same examples for all members.
-        words_B = target.words.tokens_BN.sum(axis=-1).reshape(-1, len(loss_B))[0]
-        group_B = jnp.searchsorted(jnp.array(LENGTHS), words_B)
-        return GroupedLoss(loss_B, group_B, fits_B.astype(loss_B.dtype))
+        words_MB = jnp.broadcast_to(target.words.tokens_BN.sum(axis=-1), loss_MB.shape)
+        group_B = jnp.searchsorted(jnp.array(LENGTHS), words_MB.reshape(-1))
+        return GroupedLoss(loss_MB.reshape(-1), group_B, fits_MB.reshape(-1).astype(loss_MB.dtype))
 
     def soft_targets(self, outputs: Voices, batch: FaceBatch) -> tuple[Any, Any]:
         """Logits [B, T, K] that another model may learn to give, and which steps are real."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxlip.config import Component, require
+from jaxlip.config import Component, members_of, require
 from jaxlip.data.batches import Corpus, Split
 from jaxlip.data.soft_targets import Taught, read_manifest, teach
 from jaxlip.errors import UserError
@@ -46,7 +46,7 @@ class Distilled(Component):
 
     def __post_init__(self):
         require(self.temperature > 0, self, "temperature", "positive")
-        require(getattr(self.task, "members", 1) == 1, self, "task", "one network (task.members 1)")
+        require(members_of(self.task) == 1, self, "task", "one network (task.members 1)")
         require(0 <= self.alpha <= 1, self, "alpha", "in [0, 1]")
 
     @property
