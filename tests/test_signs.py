@@ -30,10 +30,6 @@ from jaxlip.losses.distillation import divergence
 from jaxlip.models.base import Model
 from jaxlip.models.conv_ctc import ConvCtc
 from jaxlip.models.mobilenet1d import MobileNet1d
-from jaxlip.preflight.labels import check_labels
-from jaxlip.preflight.probe import Probe
-from jaxlip.preflight.signs import check_signs
-from jaxlip.preflight.use import check_use
 from jaxlip.report.weights import int8
 from jaxlip.tasks.distilled import Distilled
 from jaxlip.tasks.sign import Sign
@@ -348,90 +344,3 @@ def test_int8_weights_are_within_half_a_step_of_their_channel():
     weight = jnp.asarray(np.random.default_rng(0).normal(size=(40, 6)) * [1, 2, 3, 4, 5, 6], jnp.float32)
     step = np.abs(weight).max(axis=0) / 127
     assert (np.abs(int8({"w": weight})["w"] - weight) <= 0.5001 * step).all()
-
-
-def planted(corpus, change):
-    """The corpus with `change(landmarks_BTVC)` in its training split."""
-    few = corpus.splits["train"].buckets[0]
-    bucket = dataclasses.replace(few, landmarks_BTVC=change(few.landmarks_BTVC.copy()))
-    split = Split(buckets=(bucket,), names=corpus.splits["train"].names)
-    return Probe(experiment(), dataclasses.replace(corpus, splits={**corpus.splits, "train": split}))
-
-
-def other_order(landmarks_BTVC):
-    """Defect 3: pose | hands | face on disk, read as pose | face | hands."""
-    return landmarks_BTVC[:, :, [*POSE.ids, *LEFT_HAND.ids, *RIGHT_HAND.ids, *FACE.ids]]
-
-
-def sides(landmarks_BTVC):
-    return landmarks_BTVC[:, :, [*POSE.ids, *FACE.ids, *RIGHT_HAND.ids, *LEFT_HAND.ids]]
-
-
-def at_a_fixed_place(landmarks_BTVC):
-    """Defect 5: a missing hand that looks present, in every fifth frame."""
-    landmarks_BTVC[:, ::5, RIGHT_HAND.points] = 1e-3
-    return landmarks_BTVC
-
-
-@pytest.mark.parametrize(
-    "change, failing",
-    [
-        (lambda x: x, set()),
-        (other_order, {"signs.order"}),
-        (sides, {"signs.order"}),
-        (at_a_fixed_place, {"signs.jumps"}),
-    ],
-)
-def test_preflight_finds_parts_in_another_order_and_hands_that_leap(corpus, change, failing):
-    checks = list(check_signs(planted(corpus, change)))
-    assert failing <= {check.name for check in checks if check.verdict == "fail"}
-    assert failing or all(check.verdict == "pass" for check in checks)
-
-
-def test_preflight_finds_steps_that_only_add_blanks(corpus):
-    """Defect 4, unless targets need the room or the variant without them is taken."""
-
-    def verdict(corpus, **options):
-        probe = Probe(experiment(MobileNet1d(temporal_hidden=4, **options)), corpus)
-        return next(check.verdict for check in check_signs(probe) if check.name == "signs.steps")
-
-    assert verdict(corpus) == "warn"
-    assert verdict(corpus, upsample=False) == "pass"
-    train = corpus.splits["train"]
-    few = train.buckets[0]
-    short_BT = few.frames_BT & (np.arange(few.frames_BT.shape[1]) < 5)[None]
-    tight = dataclasses.replace(train, buckets=(dataclasses.replace(few, frames_BT=short_BT), *train.buckets[1:]))
-    assert verdict(dataclasses.replace(corpus, splits={**corpus.splits, "train": tight})) == "pass"
-
-
-def test_preflight_finds_a_vocabulary_of_one_way_and_targets_without_room(corpus):
-    """Defects 2 and 8."""
-
-    def names(bucket):
-        split = Split(buckets=(bucket,), names=corpus.splits["train"].names)
-        whole = dataclasses.replace(corpus, splits={**corpus.splits, "train": split})
-        return {check.name for check in check_labels(Probe(experiment(), whole)) if check.verdict != "pass"}
-
-    few = corpus.splits["train"].buckets[0]
-    tokens = few.target.tokens
-    shifted_BN = np.where(tokens.tokens_BN, tokens.labels_BN % (len(corpus.spec.vocabulary) - 1) + 1, 0)
-    target = dataclasses.replace(few.target, tokens=dataclasses.replace(tokens, labels_BN=shifted_BN))
-    assert "labels.vocabulary" in names(dataclasses.replace(few, target=target))
-    short_BT = few.frames_BT & (np.arange(few.frames_BT.shape[1]) < 1)[None]
-    assert "labels.targets_fit" in names(dataclasses.replace(few, frames_BT=short_BT))
-
-
-def test_preflight_finds_a_clip_pooled_to_one_step(corpus):
-    """Defect 1, planted in the model; and the healthy model passes."""
-    probe = planted(corpus, lambda x: x)
-    whole = probe.model
-
-    def pooled(params, state, batch, key):
-        outputs, state = whole.apply(params, state, batch, key)
-        mean_BTK = jnp.broadcast_to(outputs.tokens_BTK.mean(axis=1, keepdims=True), outputs.tokens_BTK.shape)
-        return outputs._replace(tokens_BTK=mean_BTK), state
-
-    one = planted(corpus, lambda x: x)
-    one.__dict__["model"] = Model(whole.init, pooled)
-    for asked, verdict in ((probe, "pass"), (one, "fail")):
-        assert next(check.verdict for check in check_use(asked) if check.name == "use.time") == verdict

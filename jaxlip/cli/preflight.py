@@ -1,22 +1,29 @@
 """What would make a run worthless, found before its first step: on the real data and the freshly built model.
 
-Exit code 2 if a check fails. train.py does the same at its start.
+Exit code 2 if a check fails. train.py does the same at its start. `--lr-range FILE.png` also trains for 120 steps, each at a
+higher learning rate, and draws the loss over the rate.
 """
 
 import collections
 import dataclasses
 import json
+import pathlib
 import time
 from collections.abc import Sequence
 
 from jaxlip.cli.options import Parser, with_config
 from jaxlip.data.folds import read_corpus
+from jaxlip.preflight.probe import Probe
+from jaxlip.preflight.rate import check_rate
 from jaxlip.preflight.run import preflight, stop_if_failed
 
 
 def run(arguments: Sequence[str]) -> None:
     parser = Parser("jaxlip preflight", __doc__, add_help=False)
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.add_argument(
+        "--lr-range", type=pathlib.Path, metavar="FILE.png", help="probe the learning rate, and draw the loss over it"
+    )
     options, experiment = with_config(parser, arguments)
     if not options.json:
         print(f"reading data ({experiment.name})", flush=True)
@@ -26,6 +33,10 @@ def run(arguments: Sequence[str]) -> None:
         checks.append(check)
         if not options.json:
             print(check.line(), flush=True)
+    if options.lr_range:
+        checks.append(check_rate(Probe(experiment, corpus), options.lr_range))
+        if not options.json:
+            print(checks[-1].line(), flush=True)
     if options.json:
         print(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
     else:

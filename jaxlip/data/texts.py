@@ -147,10 +147,12 @@ def text_shapes(config: TextData) -> AffectSpec:
     return AffectSpec(users=(), text=config.text_width, scale=TEXT_SOURCES[config.source].scale)
 
 
-def load_texts(config: TextData) -> Corpus:
-    """Reads a source into windows. Raises UserError where nothing is left to train or validate on."""
+def load_texts(config: TextData, *, relabel: Callable[[list[Entry]], list[Entry]] | None = None) -> Corpus:
+    """Reads a source into windows; `relabel` changes entries before anything is made of them. Raises UserError where
+    nothing is left to train or validate on."""
     source = TEXT_SOURCES[config.source]
     entries, problems = source.read(config)
+    entries = relabel(entries) if relabel else entries
     users = by_user(entries)
     split_of = assign_splits(config, users)
     rows = [(user, n) for user, series in users.items() for n in range(len(series))]

@@ -1,13 +1,18 @@
 """Whether labels can be learned and scored: classes that are there, texts that come back, targets that fit, metrics."""
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlip.data.batches import Split
 from jaxlip.data.sentences import SentenceTarget, infeasible
-from jaxlip.metrics.scores import Scores
+from jaxlip.metrics.direction import higher_is_better
+from jaxlip.metrics.scores import Score, Scores
 from jaxlip.preflight.check import Check, failed, passed, some, warned
 from jaxlip.preflight.probe import Probe
 
@@ -15,16 +20,22 @@ SCORED = 16
 """Examples on which metrics are tried."""
 ERRORS = ("wer", "cer", "rmse", "mae", "mse")
 """Scores that are 0 at best."""
+SAME = 1e-5
+"""Difference of two scores that is rounding."""
 LOST = 0.5
 """Part of the targets that cannot be learned above which training is pointless."""
 
 
 @runtime_checkable
 class KnowsAnswers(Protocol):
-    """A task that can say what a perfect model's outputs are."""
+    """A task that can say what the outputs of a perfect model are, and of one that does not look."""
 
     def perfect(self, split: Split, spec: Any) -> list[Any]:
         """Outputs, one pytree of NumPy arrays a bucket, that get everything right."""
+        ...
+
+    def floors(self, split: Split, train: Split, spec: Any) -> list[list[Any]]:
+        """Outputs of every answer that does not look at the input; a score's floor is that of the best of them."""
         ...
 
 
@@ -94,20 +105,69 @@ def _fitting(probe: Probe) -> Check:
 
 
 def _metrics(probe: Probe, task: KnowsAnswers) -> Iterator[Check]:
-    """Perfect outputs must score 1, and an error 0."""
-    train = probe.corpus.splits["train"]
+    """Perfect outputs must score 1, and an error 0; the best of those that do not look, the floor."""
+    train, spec = probe.corpus.splits["train"], probe.corpus.spec
     split = _sample(probe.corpus.splits["val"])
-    scores: Scores = probe.task.score(task.perfect(split, probe.corpus.spec), split, train, probe.corpus.spec)
-    judged = {name: score for name, score in scores.scores.items() if score.floor is not None}
+    perfect = task.perfect(split, spec)
+    judged = _judged(probe.task.score(perfect, split, train, spec))
     best = {name: 0.0 if name.rpartition("/")[2] in ERRORS else 1.0 for name in judged}
-    wrong = [f"{name} {score.value:.3f}" for name, score in judged.items() if abs(score.value - best[name]) > 1e-6]
+    wrong = [f"{name} {score.value:.3f}" for name, score in judged.items() if abs(score.value - best[name]) > SAME]
     if wrong:
         saw = f"perfect outputs score {some(wrong)}"
         yield failed("labels.metrics", saw, "the metric, or how outputs become answers, is wrong")
     else:
         yield passed("labels.metrics", f"perfect outputs score 1 (errors 0) in {some(list(judged))}")
+    yield _logged(probe, perfect, split)
+    yield _floor(judged, [_judged(probe.task.score(blind, split, train, spec)) for blind in task.floors(split, train, spec)])
+
+
+def _judged(scores: Scores) -> dict[str, Score]:
+    """Scores that have a floor; of several decoders, the one that adds nothing of its own."""
+    judged = {name: score for name, score in scores.scores.items() if score.floor is not None}
+    greedy = {name: score for name, score in judged.items() if name.startswith("greedy/")}
+    return greedy or judged
+
+
+def _logged(probe: Probe, perfect: list[Any], split: Split) -> Check:
+    """What training watches must say of perfect outputs what the scores say, of a batch and of one example alone."""
+    bucket = max(range(len(split.names)), key=lambda b: len(split.names[b]))
+    batch, outputs = jax.tree.map(jnp.asarray, (split.buckets[bucket], perfect[bucket]))
+    measure = jax.jit(lambda outputs, batch: probe.task.metrics(outputs, batch, train=False))
+    wrong: list[str] = []
+    for examples in (len(split.names[bucket]), 1):
+        only = dataclasses.replace(batch, examples_B=jnp.arange(len(batch.examples_B)) < examples)
+        means = {name: mean.result() for name, mean in jax.device_get(measure(outputs, only)).items()}
+        wrong += [f"{name} {value:.3f}" for name, value in means.items() if _off(name, value, examples)]
+    if wrong:
+        saw = f"of perfect outputs, training would log {some(list(dict.fromkeys(wrong)))}"
+        return failed("labels.logged", saw, "what selects the best epoch, or what is minimised, is computed wrongly")
+    return passed("labels.logged", "what training logs says of perfect outputs that they are perfect, also one by one")
+
+
+def _off(name: str, value: float, examples: int) -> bool:
+    """Whether a statistic of perfect outputs is not what it must be."""
+    if not math.isfinite(value):
+        return True
+    if name in ("token_error", "disagreement"):
+        return abs(value) > SAME
+    # A correlation of one example with itself is whatever it is defined to be.
+    return examples > 1 and (name == "accuracy" or name.endswith("ccc")) and abs(value - 1) > SAME
+
+
+def _floor(judged: dict[str, Score], blind: list[dict[str, Score]]) -> Check:
     floors = [f"{name} {score.floor:.3f}" for name, score in judged.items()]
-    yield passed("labels.floor", f"the best answer without looking at the input, on a sample: {some(floors)}")
+    saw = f"the best answer without looking at the input, on a sample: {some(floors)}"
+    wrong = []
+    for name, score in judged.items():
+        # A correlation that is not defined, since an answer never varies, is none.
+        values = [scores[name].value if name in scores else 0.0 for scores in blind]
+        best = max(values, default=score.floor) if higher_is_better(name) else min(values, default=score.floor)
+        if abs(best - score.floor) > SAME:
+            wrong.append(f"{name} is said to be {score.floor:.3f} and is {best:.3f}")
+    if wrong:
+        advice = "scores are compared with a floor that is not one: fit it on training labels, and on nothing else"
+        return failed("labels.floor", f"of the best answer without looking at the input, {some(wrong)}", advice)
+    return passed("labels.floor", saw)
 
 
 def _sample(split: Split) -> Split:

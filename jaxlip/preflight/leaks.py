@@ -1,4 +1,4 @@
-"""Whether the held-out splits are held out: no example, clip, or copy of one on both sides."""
+"""Whether the held-out splits are held out: no example, clip, or copy of one on both sides, and no speaker unnoticed."""
 
 import collections
 import hashlib
@@ -28,6 +28,8 @@ twice by one GRID speaker .16 at the least."""
 def check_leaks(probe: Probe) -> Iterator[Check]:
     yield _same_names(probe)
     yield _same_content(probe)
+    if any(part.speakers for part in probe.corpus.splits.values()):
+        yield _speakers(probe)
     if isinstance(probe.experiment.data, FaceData) and hasattr(probe.batch, "landmarks_BTVC"):
         yield _near_copies(probe)
 
@@ -43,6 +45,34 @@ def _same_names(probe: Probe) -> Check:
         saw = f"{len(shared)} clips are in several splits: {some(shared)}"
         return failed("leaks.clips", saw, "scores would be of clips that were trained on: split by clip")
     return passed("leaks.clips", f"no clip of {sum(map(len, clips.values()))} is in two splits")
+
+
+def _speakers(probe: Probe) -> Check:
+    """Scores are of speakers who are trained on, or of new ones, or nobody knows of whom."""
+    seen = {
+        split: collections.Counter(who for bucket in part.speakers for who in bucket if who)
+        for split, part in probe.corpus.splits.items()
+    }
+    data, trained = probe.experiment.data, seen.pop("train")
+    apart = isinstance(data, TextData) and (data.held_out == "users" or data.folds > 0)
+    mixed, shares = [], []
+    for split, counts in seen.items():
+        if not counts:
+            continue
+        known = [who for who in counts if who in trained]
+        share = sum(counts[who] for who in known) / counts.total()
+        shares.append(f"{share:.0%} of {split}")
+        if known and (apart or share < 1):
+            mixed += [f"{who} ({split})" for who in known]
+    if not shares:
+        return passed("leaks.speakers", "it is not known who is in the examples that are held out")
+    saw = f"{len(trained)} speakers or users are trained on; of them are {', '.join(shares)}"
+    if not mixed or (isinstance(data, TextData) and not apart):
+        return passed("leaks.speakers", saw)
+    if apart:
+        return failed("leaks.speakers", f"{saw}: {some(mixed)}", "these splits promise new users: split by user")
+    advice = "scores mix known and new speakers: split by speaker, or have everybody in all splits"
+    return warned("leaks.speakers", f"{saw}: {some(mixed)}", advice)
 
 
 def _same_content(probe: Probe) -> Check:

@@ -71,10 +71,27 @@ class Probe:
 
     def answer(self, batch: Any) -> list[np.ndarray]:
         """Leaves of the model's outputs, in inference."""
-        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(self._infer(*self.start, batch)[0])]
+        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(self.outputs(batch))]
+
+    def outputs(self, batch: Any) -> Any:
+        """What the model says, in inference."""
+        return self._infer(*self.start, batch)[0]
 
     def loss(self, batch: Any) -> float:
         return float(self._infer(*self.start, batch)[2].value)
+
+    def training_loss(self, outputs: Any, batch: Any) -> float:
+        """What training minimises, of these outputs."""
+        return float(jax.jit(lambda *asked: self.task.metrics(*asked, train=True)["loss"].value)(outputs, batch))
+
+    @property
+    def loss_dtype(self) -> str:
+        return str(self.learn.out_info[0].dtype)
+
+    def equations(self, batch: Any) -> int:
+        """Operations of the model's program, those inside of loops counted once."""
+        traced = jax.make_jaxpr(lambda batch: self.model.apply(*self.start, batch, None)[0])(batch)
+        return _equations(traced.jaxpr)
 
     def state_after(self, batch: Any) -> Flat:
         """Model state after inference, which must not change it."""
@@ -105,6 +122,15 @@ class Probe:
         """Training loss at the start and its gradients, by the name of a parameter and of an input."""
         loss, grads, by_input = jax.device_get(self.learn(*self.start, self.batch, jax.random.key(0)))
         return float(loss), grads, by_input
+
+
+def _equations(jaxpr: Any) -> int:
+    inner = [value for eqn in jaxpr.eqns for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program)]
+    return len(jaxpr.eqns) + sum(_equations(getattr(p, "jaxpr", p)) for p in inner if _is_program(p))
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
 def moved(before: list[np.ndarray], after: list[np.ndarray], rows: slice = slice(None)) -> float:

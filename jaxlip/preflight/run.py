@@ -7,20 +7,24 @@ from jaxlip.data.batches import Corpus
 from jaxlip.errors import UserError
 from jaxlip.preflight.capacity import check_capacity
 from jaxlip.preflight.check import Check
+from jaxlip.preflight.codes import check_codes
 from jaxlip.preflight.faces import check_faces
 from jaxlip.preflight.inputs import check_inputs
 from jaxlip.preflight.labels import check_labels
 from jaxlip.preflight.leaks import check_leaks
 from jaxlip.preflight.probe import Probe
 from jaxlip.preflight.signs import check_signs
+from jaxlip.preflight.texts import check_texts
 from jaxlip.preflight.use import check_use
 
 CHECKS: tuple[Callable[[Probe], Iterable[Check]], ...] = (
     check_inputs,
     check_faces,
     check_signs,
+    check_codes,
     check_labels,
     check_leaks,
+    check_texts,
     check_use,
     check_capacity,
 )

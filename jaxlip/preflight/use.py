@@ -27,8 +27,10 @@ def check_use(probe: Probe) -> Iterator[Check]:
     yield from _edges(probe)
     yield from _time(probe)
     yield from _padding(probe)
+    yield from _loss_of_padding(probe)
     yield _mates(probe)
     yield _inference(probe)
+    yield from _loops(probe)
     yield from _gradients(probe)
 
 
@@ -85,9 +87,10 @@ def _gradients(probe: Probe) -> Iterator[Check]:
         saw = f"the first loss is {loss:.4g}, {len(bad)} arrays have gradients that are not finite: {some(bad)}"
         yield failed("use.gradients.finite", saw, "inputs out of scale, or a division or root at zero")
         return
-    narrow = sorted({str(grad.dtype) for grad in grads.values() if grad.dtype.itemsize < 4})
-    if narrow:
-        saw = f"gradients are {', '.join(narrow)}"
+    dtypes = {"gradients are": {str(grad.dtype) for grad in grads.values() if grad.dtype.itemsize < 4}}
+    dtypes["the loss is"] = {probe.loss_dtype} if np.dtype(probe.loss_dtype).itemsize < 4 else set()
+    if narrow := [f"{what} {', '.join(sorted(found))}" for what, found in dtypes.items() if found]:
+        saw = " and ".join(narrow)
         yield failed(
             "use.gradients.finite", saw, "parameters and losses belong in float32, whatever the layers compute in"
         )
@@ -104,6 +107,24 @@ def _gradients(probe: Probe) -> Iterator[Check]:
         yield warned("use.gradients", saw, "they never learn: a part that is not connected, or a loss of weight 0")
     else:
         yield passed("use.gradients", f"all {len(grads)} parameter arrays receive some")
+
+
+def _loops(probe: Probe) -> Iterator[Check]:
+    """A loop in Python over frames is a program as long as the clip: it compiles slowly and runs slowly."""
+    if not hasattr(probe.batch, "frames_BT"):
+        return
+    frames = np.asarray(probe.batch.frames_BT).shape[1]
+    short = jax.tree.map(lambda leaf: leaf[:, : frames // 2] if _framed(leaf, frames) else leaf, probe.batch)
+    whole, half = probe.equations(probe.batch), probe.equations(short)
+    saw = f"the model is a program of {whole} operations for {frames} frames, of {half} for {frames // 2}"
+    if whole - half > frames // 2:
+        yield warned("use.loops", saw, "it loops over frames in Python: use jax.lax.scan, or arrays with a frame axis")
+    else:
+        yield passed("use.loops", saw)
+
+
+def _framed(leaf: Any, frames: int) -> bool:
+    return np.ndim(leaf) > 1 and np.shape(leaf)[1] == frames
 
 
 def _time(probe: Probe) -> Iterator[Check]:
@@ -180,6 +201,29 @@ def _padding(probe: Probe) -> Iterator[Check]:
             yield failed(f"use.padding.{mask}", saw, "a clip's answer depends on how long its batch-mates are: mask it")
         else:
             yield passed(f"use.padding.{mask}", saw)
+
+
+def _loss_of_padding(probe: Probe) -> Iterator[Check]:
+    """What is minimised, of the same outputs with a third of padding and without it."""
+    if not hasattr(probe.batch, "frames_BT"):
+        return
+    frames_BT = np.asarray(probe.batch.frames_BT).copy()
+    kept = frames_BT.shape[1] - max(1, frames_BT.shape[1] // 3)
+    frames_BT[:, kept:] = False
+    padded = dataclasses.replace(probe.batch, frames_BT=frames_BT)
+    outputs = probe.outputs(padded)
+    if not any(_framed(leaf, frames_BT.shape[1]) for leaf in jax.tree.leaves(outputs)):
+        return
+    short = jax.tree.map(
+        lambda leaf: leaf[:, :kept] if _framed(leaf, frames_BT.shape[1]) else leaf, (outputs, padded)
+    )
+    whole, cut = (probe.training_loss(*asked) for asked in ((outputs, padded), short))
+    saw = f"the loss is {whole:.5g} with a third of padding, {cut:.5g} of the same outputs without it"
+    if abs(whole - cut) > LEAK * max(abs(whole), 1):
+        advice = "it counts padding, or divides by the padded length: take the mean over real frames"
+        yield failed("use.padding.loss", saw, advice)
+    else:
+        yield passed("use.padding.loss", saw)
 
 
 def _real(leaf: np.ndarray, real: np.ndarray) -> np.ndarray:

@@ -33,6 +33,19 @@ def plot_curves(rows: list[dict[str, Any]], path: pathlib.Path, floors: dict[str
     figure.savefig(path, dpi=120)
 
 
+def plot_rates(rates_S: np.ndarray, losses_S: np.ndarray, smooth_S: np.ndarray, rate: float, path: pathlib.Path) -> None:
+    """Loss over the learning rate of a range test, every step and smoothed, and the rate that the config takes."""
+    figure = new_figure(6.0, 4.0)
+    axes = figure.subplots()
+    axes.semilogx(rates_S, losses_S, ".", color="lightgrey", label="each batch")
+    axes.semilogx(rates_S, smooth_S, label="running mean")
+    axes.axvline(rate, linestyle="--", color="grey", label=f"optim.lr {rate:g}")
+    axes.set(xlabel="learning rate", ylabel="training loss")
+    axes.set_ylim(top=smooth_S[0] + 0.5 * abs(smooth_S[0] - smooth_S.min()))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
 def plot_confusion(confusion_KK: np.ndarray, classes: tuple[str, ...], path: pathlib.Path) -> None:
     """Rows are the truth, columns the guess, shaded by the part of the row's examples."""
     side = min(max(6.0, 0.19 * len(classes)), 24.0)

@@ -90,27 +90,36 @@ class Affect(Component):
         return "neither valence nor arousal agrees with the labels better than a constant; try a higher --optim.lr."
 
     def score(self, outputs: list[Any], split: Split, train: Split, spec: AffectSpec) -> Scores:
-        """Floors: the training labels' mean, the user's mean so far, the user's last value (the first where there is
-        none)."""
-        batch, known = split.buckets[0], train.buckets[0]
+        """Beside the floors `blind` names."""
+        batch = split.buckets[0]
         users_N = np.array([user_of(name) for name in split.names[0]])
-        mean_NA = np.broadcast_to(known.target.mean(axis=0), batch.target.shape)
-        past = history_of(batch.features_BTD[:, -1], spec.scale)
-        floors = {name: np.where(np.isnan(value_NA), mean_NA, value_NA) for name, value_NA in past.items()}
-        if not spec.users:
-            floors = {}
         return affect_scores(
             np.concatenate([_answer(part) for part in outputs]),
             batch.target,
             users_N,
             batch.user_B > 0,
-            {"training mean": mean_NA, **floors},
+            blind(split, train, spec),
         )
+
+    def floors(self, split: Split, train: Split, spec: AffectSpec) -> list[list[np.ndarray]]:
+        return [[values_NA] for values_NA in blind(split, train, spec).values()]
 
     def perfect(self, split: Split, spec: AffectSpec) -> list[np.ndarray]:
         """The labels themselves."""
         del spec
         return [bucket.target for bucket in split.buckets]
+
+
+def blind(split: Split, train: Split, spec: AffectSpec) -> dict[str, np.ndarray]:
+    """What can be said [N, 2] without reading: the training labels' mean, the user's mean so far, the user's last value
+    (the first where there is none)."""
+    batch, known = split.buckets[0], train.buckets[0]
+    mean_NA = np.broadcast_to(known.target.mean(axis=0), batch.target.shape)
+    if not spec.users:
+        return {"training mean": mean_NA}
+    past = history_of(batch.features_BTD[:, -1], spec.scale)
+    own = {name: np.where(np.isnan(value_NA), mean_NA, value_NA) for name, value_NA in past.items()}
+    return {"training mean": mean_NA, **own}
 
 
 def _answer(outputs: Any) -> Any:

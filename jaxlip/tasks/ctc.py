@@ -256,13 +256,28 @@ class Ctc(Component):
 
     def perfect(self, split: Split, spec: CtcSpec) -> list[SentenceLogits]:
         """Logits that spell every transcript that fits its frames."""
-        sizes = (len(spec.vocabulary), len(spec.words))
-        perfect = []
-        for bucket in split.buckets:
-            tokens_BTK = spelled(bucket.target.tokens, bucket.frames_BT, sizes[0])
-            words_BTK = spelled(bucket.target.words, bucket.frames_BT, sizes[1])
-            perfect.append(SentenceLogits(*map(jnp.asarray, (tokens_BTK, words_BTK, 0 * words_BTK))))
-        return perfect
+        return [_spelling(bucket.target.tokens, bucket.target.words, bucket, spec) for bucket in split.buckets]
+
+    def floors(self, split: Split, train: Split, spec: CtcSpec) -> list[list[SentenceLogits]]:
+        """Logits that spell the best constant transcript; none where it does not fit the shortest clip."""
+        text = " ".join(best_constant(references(train, spec)))
+        tokens, words = (vocabulary.encode(text) for vocabulary in (spec.vocabulary, spec.words))
+        room = min(int(bucket.frames_BT.sum(axis=1).min()) for bucket in split.buckets)
+        if room < 2 * len(tokens):
+            return []
+        counts = [len(bucket.frames_BT) for bucket in split.buckets]
+        return [
+            [
+                _spelling(repeated(tokens, count), repeated(words, count), bucket, spec)
+                for bucket, count in zip(split.buckets, counts, strict=True)
+            ]
+        ]
+
+
+def repeated(ids: tuple[int, ...], count: int) -> Tokens:
+    """The same sequence so many times."""
+    labels_BN = np.broadcast_to(np.array(ids, np.int32), (count, len(ids)))
+    return Tokens(labels_BN=labels_BN, tokens_BN=np.ones(labels_BN.shape, bool))
 
 
 def voices(outputs: Voices) -> tuple[SentenceLogits, ...]:
@@ -312,6 +327,13 @@ def spelled(tokens: Tokens, frames_BT: np.ndarray, classes: int) -> np.ndarray:
         path = (path + [0] * len(places))[: len(places)]
         logits_BTK[b, places, path] = 20.0
     return logits_BTK
+
+
+def _spelling(tokens: Tokens, words: Tokens, bucket: FaceBatch, spec: CtcSpec) -> SentenceLogits:
+    """What a model says that is sure of these tokens and words."""
+    tokens_BTK = spelled(tokens, bucket.frames_BT, len(spec.vocabulary))
+    words_BTK = spelled(words, bucket.frames_BT, len(spec.words))
+    return SentenceLogits(*map(jnp.asarray, (tokens_BTK, words_BTK, 0 * words_BTK)))
 
 
 def _side_by_side(by_reader: dict[str, Scores]) -> dict[str, list[dict]]:

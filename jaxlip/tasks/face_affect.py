@@ -76,6 +76,12 @@ class FaceAffect(Component):
         del spec
         return [_values(bucket) for bucket in split.buckets]
 
+    def floors(self, split: Split, train: Split, spec: FaceAffectSpec) -> list[list[np.ndarray]]:
+        """The training labels' mean."""
+        del spec
+        mean_A = labels_of(train)[0].mean(axis=0)
+        return [[np.broadcast_to(mean_A, _values(bucket).shape) for bucket in split.buckets]]
+
 
 def known_rows(bucket: FaceBatch) -> np.ndarray:
     """Where labels are known: of the clips [B], or of frames [B, T]."""

@@ -93,6 +93,12 @@ class MHeight(Component):
         del spec
         return [HeightOutputs(bucket.log2_BG, None) for bucket in split.buckets]
 
+    def floors(self, split: Split, train: Split, spec: CodeSpec) -> list[list[HeightOutputs]]:
+        """Every group's mean."""
+        del train
+        mean_G = np.array(spec.mean_log2)
+        return [[HeightOutputs(np.broadcast_to(mean_G, bucket.log2_BG.shape), None) for bucket in split.buckets]]
+
     def score(self, outputs: list[HeightOutputs], split: Split, train: Split, spec: CodeSpec) -> Scores:
         """Overall and by group, beside the floors: the mean of the group, and a linear probe of invariants."""
         batch: CodeBatch = split.take(0, np.arange(len(split), dtype=np.int32))

@@ -189,6 +189,14 @@ class Word(Component):
         """Logits that get every word right."""
         return [np.eye(len(spec.classes))[bucket.target] for bucket in split.buckets]
 
+    def floors(self, split: Split, train: Split, spec: WordSpec) -> list[list[np.ndarray]]:
+        """The words by their frequency in training, whatever is seen."""
+        labels_M = np.concatenate([bucket.target for bucket in train.buckets])
+        times_K = np.bincount(labels_M, minlength=len(spec.classes)).astype(float)
+        # Of words that are equally frequent the first counts as more frequent.
+        odds_K = times_K - 1e-6 * np.arange(len(times_K))
+        return [[np.broadcast_to(odds_K, (len(bucket.target), len(odds_K))) for bucket in split.buckets]]
+
     @property
     def one_word(self) -> bool:
         return True
