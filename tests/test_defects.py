@@ -16,7 +16,7 @@ from tiny import changed, get_config
 from jaxlip.config import Experiment
 from jaxlip.data import texts
 from jaxlip.data.batches import Split
-from jaxlip.data.codes import Codes, load_codes
+from jaxlip.data.codes import Codes
 from jaxlip.data.signs import SignData
 from jaxlip.data.sources.glosses import Glosses
 from jaxlip.data.sources.user_series import UserSeries
@@ -42,9 +42,7 @@ from jaxlip.tasks.mheight import MHeight
 from jaxlip.tasks.sign import Sign
 from jaxlip.text.causal import causal_features
 
-SIGNS = SignData(
-    features="two_hands", glosses=Glosses(glosses=6, longest=3, train=16, val=6, test=6), buckets=(80,)
-)
+SIGNS = SignData(features="two_hands", glosses=Glosses(glosses=6, longest=3, train=16, val=6, test=6), buckets=(80,))
 USERS = TextData(tfidf_width=24, user_series=UserSeries(users=9, entries=8))
 CODES = Codes(n=5, groups=((2, 2), (2, 3), (3, 2)), integers=0.0, scaled=1.0, train=64, val=64, test=64)
 CONV = ConvCtc(width=8, blocks=1, kernel=3, hidden=8, dropout=0.1, input_dropout=0.0)
@@ -151,7 +149,10 @@ class MaskedTeacher(Sign):
 class HalfPrecision(Sign):
     def metrics(self, outputs, batch, *, train):
         means = super().metrics(outputs, batch, train=train)
-        return {**means, "loss": Mean(means["loss"].total.astype(jnp.float16), means["loss"].weight.astype(jnp.float16))}
+        return {
+            **means,
+            "loss": Mean(means["loss"].total.astype(jnp.float16), means["loss"].weight.astype(jnp.float16)),
+        }
 
 
 # Users

@@ -159,7 +159,7 @@ def test_members_of_one_model_are_models_of_their_own(sentences):
 
 
 def test_members_learn_from_batches_of_their_own(sentences):
-    """Each sees every example once an epoch, in its own order; its part of the loss is that of it alone on its batch."""
+    """Each sees every example once an epoch, in its own order, and its part of the loss is that of it alone."""
     task = Sentence(
         model=ConvCtc(width=8, blocks=1, kernel=3, hidden=8), members=2, augment=Augment(shift=0.1, noise=0.01)
     )
@@ -188,6 +188,33 @@ def test_members_learn_from_batches_of_their_own(sentences):
         wanted.append(alone.metrics(said, own[m], train=True))
     for name, mean in got.items():
         assert float(mean.value) == pytest.approx(float(wanted[0][name].merge(wanted[1][name]).value), rel=1e-4)
+
+
+def test_members_of_a_word_reader_learn_apart_and_answer_together():
+    experiment = get_config()
+    corpus = experiment.task.corpus(experiment.data)
+    alone = dataclasses.replace(experiment.task, augment=Augment(noise=0.01))
+    task = dataclasses.replace(alone, members=2)
+    model, one = task.build(corpus.spec), alone.build(corpus.spec)
+    params, state = model.init(jax.random.key(0))
+    batch = jax.tree.map(jnp.asarray, corpus.splits["val"].buckets[0])
+    outputs, _ = model.apply(params, state, batch, None)
+    mixture_BK = log_mean(outputs)
+    together = task.metrics(outputs, batch, train=False)
+    assert float(together["accuracy"].value) == float((mixture_BK.argmax(axis=1) == batch.target).mean())
+    right_B = jnp.take_along_axis(mixture_BK, batch.target[:, None], axis=1)[:, 0]
+    assert float(together["loss"].value) == pytest.approx(-float(right_B.mean()), rel=1e-5)
+
+    own = task.vary(batch, corpus.spec, jax.random.key(1))
+    outputs, _ = model.apply(params, state, own, None)
+    got, wanted = task.metrics(outputs, own, train=True)["loss"], []
+    for m in range(2):
+        named = [{n[2:]: leaf for n, leaf in flat.items() if n.startswith(f"{m}.")} for flat in (params, state)]
+        mine = jax.tree.map(lambda leaf, m=m: leaf[m], own.batches)
+        wanted.append(alone.metrics(one.apply(*named, mine, None)[0], mine, train=True)["loss"])
+    assert float(got.value) == pytest.approx(float(wanted[0].merge(wanted[1]).value), rel=1e-5)
+    grouped = task.grouped_loss(outputs, own, corpus.spec)
+    assert float((grouped.loss_N * grouped.weight_N).sum() / grouped.weight_N.sum()) == pytest.approx(float(got.value))
 
 
 def test_a_run_with_members_is_scored_asked_and_mixed_like_any_other(runs, sentences, capsys):

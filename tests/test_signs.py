@@ -25,9 +25,7 @@ from jaxlip.engine.loop import Trainer
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.holistic.augment import SignAugment
-from jaxlip.holistic.layout import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from jaxlip.losses.distillation import divergence
-from jaxlip.models.base import Model
 from jaxlip.models.conv_ctc import ConvCtc
 from jaxlip.models.mobilenet1d import MobileNet1d
 from jaxlip.report.weights import int8

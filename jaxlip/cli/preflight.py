@@ -1,7 +1,7 @@
 """What would make a run worthless, found before its first step: on the real data and the freshly built model.
 
-Exit code 2 if a check fails. train.py does the same at its start. `--lr-range FILE.png` also trains for 120 steps, each at a
-higher learning rate, and draws the loss over the rate.
+Exit code 2 if a check fails. train.py does the same at its start. `--lr-range FILE.png` also trains for 120 steps, each
+at a higher learning rate, and draws the loss over the rate.
 """
 
 import collections

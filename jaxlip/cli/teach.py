@@ -19,7 +19,7 @@ from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.report.saved import Saved, load_saved
 from jaxlip.tasks.base import Teaches
-from jaxlip.tasks.distilled import together
+from jaxlip.tasks.together import log_mean
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ def teach(teachers: list[Saved], out: pathlib.Path) -> tuple[int, int]:
             shapes = {logits.shape for logits, _ in said}
             if len(shapes) > 1:
                 raise UserError(f"the teachers do not answer alike: {sorted(shapes)} (examples, steps, classes).")
-            log_p, real = np.asarray(together([logits for logits, _ in said])), np.asarray(said[0][1])
+            log_p, real = np.asarray(log_mean([logits for logits, _ in said])), np.asarray(said[0][1])
             for n, name in enumerate(names):
                 yield name, log_p[n][real[n]] if stride else log_p[n : n + 1]
 

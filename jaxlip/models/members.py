@@ -41,9 +41,28 @@ class PerMember:
     batches: Any
 
 
-def apart(batch: Any, members: int) -> Any:
-    """The members' batches, side by side in one [M * B, ...], as [M, B, ...]."""
-    return jax.tree.map(lambda leaf: leaf.reshape(members, -1, *leaf.shape[1:]), batch)
+def own_batches(batch: Any, members: int, key: Array, vary: Callable[[Any, Array], Any]) -> PerMember:
+    """The members' batches, which lie side by side in one [M * B, ...], each varied with a key of its own."""
+    apart = jax.tree.map(lambda leaf: leaf.reshape(members, -1, *leaf.shape[1:]), batch)
+    return PerMember(jax.vmap(vary)(apart, jax.random.split(key, members)))
+
+
+def voices(outputs: Any) -> tuple[Any, ...]:
+    """What each member says; of a model that is no ensemble, what it says."""
+    return outputs if type(outputs) is tuple else (outputs,)
+
+
+def by_voice(outputs: Sequence[Any]) -> list[list[Any]]:
+    """The buckets of each member."""
+    return [list(buckets) for buckets in zip(*map(voices, outputs), strict=True)]
+
+
+def mapped_over_voices(function: Callable[[Any, Any], Any], outputs: Any, batch: Any) -> Any:
+    """What the function makes of every member and its batch, stacked [M, ...]; inside jit, traced once."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *voices(outputs))
+    if isinstance(batch, PerMember):
+        return jax.vmap(function)(stacked, batch.batches)
+    return jax.vmap(lambda voice: function(voice, batch))(stacked)
 
 
 def ensemble(model: Model, members: int) -> Model:

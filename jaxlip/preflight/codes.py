@@ -34,10 +34,14 @@ def _labels(probe: Probe) -> Check:
         known_BG = np.asarray(batch.weight_BG) > 0
         off_BG = np.where(np.isinf(log2_BG), known_BG, known_BG & (np.abs(log2_BG - batch.log2_BG) > WRONG))
         checked += off_BG.size
-        wrong |= {f"k{k}m{m} ({split})": int(off_BG[:, g].sum()) for g, (k, m) in enumerate(groups) if off_BG[:, g].any()}
+        wrong |= {
+            f"k{k}m{m} ({split})": int(off_BG[:, g].sum()) for g, (k, m) in enumerate(groups) if off_BG[:, g].any()
+        }
     if wrong:
         saw = f"{sum(wrong.values())} of {checked} labels are not their matrices' heights: {some(list(wrong))}"
-        return failed("codes.labels", saw, "matrices changed after they were labelled, or infinite heights got a number")
+        return failed(
+            "codes.labels", saw, "matrices changed after they were labelled, or infinite heights got a number"
+        )
     return passed("codes.labels", f"{checked} labels are their matrices' heights; infinite ones weigh nothing")
 
 

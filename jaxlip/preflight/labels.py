@@ -118,7 +118,9 @@ def _metrics(probe: Probe, task: KnowsAnswers) -> Iterator[Check]:
     else:
         yield passed("labels.metrics", f"perfect outputs score 1 (errors 0) in {some(list(judged))}")
     yield _logged(probe, perfect, split)
-    yield _floor(judged, [_judged(probe.task.score(blind, split, train, spec)) for blind in task.floors(split, train, spec)])
+    yield _floor(
+        judged, [_judged(probe.task.score(blind, split, train, spec)) for blind in task.floors(split, train, spec)]
+    )
 
 
 def _judged(scores: Scores) -> dict[str, Score]:
@@ -155,15 +157,16 @@ def _off(name: str, value: float, examples: int) -> bool:
 
 
 def _floor(judged: dict[str, Score], blind: list[dict[str, Score]]) -> Check:
-    floors = [f"{name} {score.floor:.3f}" for name, score in judged.items()]
-    saw = f"the best answer without looking at the input, on a sample: {some(floors)}"
+    floors = {name: float(score.floor) for name, score in judged.items() if score.floor is not None}
+    shown = [f"{name} {floor:.3f}" for name, floor in floors.items()]
+    saw = f"the best answer without looking at the input, on a sample: {some(shown)}"
     wrong = []
-    for name, score in judged.items():
+    for name, floor in floors.items():
         # A correlation that is not defined, since an answer never varies, is none.
         values = [scores[name].value if name in scores else 0.0 for scores in blind]
-        best = max(values, default=score.floor) if higher_is_better(name) else min(values, default=score.floor)
-        if abs(best - score.floor) > SAME:
-            wrong.append(f"{name} is said to be {score.floor:.3f} and is {best:.3f}")
+        best = max(values, default=floor) if higher_is_better(name) else min(values, default=floor)
+        if abs(best - floor) > SAME:
+            wrong.append(f"{name} is said to be {floor:.3f} and is {best:.3f}")
     if wrong:
         advice = "scores are compared with a floor that is not one: fit it on training labels, and on nothing else"
         return failed("labels.floor", f"of the best answer without looking at the input, {some(wrong)}", advice)

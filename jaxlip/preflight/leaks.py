@@ -1,4 +1,4 @@
-"""Whether the held-out splits are held out: no example, clip, or copy of one on both sides, and no speaker unnoticed."""
+"""Whether the held-out splits are held out: no example, clip or copy on both sides, and no speaker unnoticed."""
 
 import collections
 import hashlib

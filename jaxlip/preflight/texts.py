@@ -45,7 +45,9 @@ def _labels(probe: Probe, data: TextData) -> Check:
     if changed:
         saw = f"inputs of {len(changed)} entries change with labels of their own time or later: {some(changed)}"
         return failed("leaks.labels", saw, "features may use what was written before, and nothing else")
-    return passed("leaks.labels", f"another label for the last entries of users changes no input ({len(held)} held out)")
+    return passed(
+        "leaks.labels", f"another label for the last entries of users changes no input ({len(held)} held out)"
+    )
 
 
 def _relabelled(entries: list[Entry], data: TextData, held: set[str]) -> list[Entry]:
@@ -95,7 +97,7 @@ def _users(probe: Probe) -> Iterator[Check]:
                 strangers.add(user)
                 wrong |= {user} if row else set()
     if wrong:
-        saw = f"{len(wrong)} of {len(strangers)} users who are not trained on have another user's row: {some(sorted(wrong))}"
+        saw = f"{len(wrong)} of {len(strangers)} users who are not trained on have another's row: {some(sorted(wrong))}"
         yield failed("texts.users", saw, "the index was built anew for a split: unknown users must have row 0")
         return
     saw = f"{len(strangers)} users are not trained on, and have row 0"

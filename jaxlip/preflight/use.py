@@ -214,9 +214,7 @@ def _loss_of_padding(probe: Probe) -> Iterator[Check]:
     outputs = probe.outputs(padded)
     if not any(_framed(leaf, frames_BT.shape[1]) for leaf in jax.tree.leaves(outputs)):
         return
-    short = jax.tree.map(
-        lambda leaf: leaf[:, :kept] if _framed(leaf, frames_BT.shape[1]) else leaf, (outputs, padded)
-    )
+    short = jax.tree.map(lambda leaf: leaf[:, :kept] if _framed(leaf, frames_BT.shape[1]) else leaf, (outputs, padded))
     whole, cut = (probe.training_loss(*asked) for asked in ((outputs, padded), short))
     saw = f"the loss is {whole:.5g} with a third of padding, {cut:.5g} of the same outputs without it"
     if abs(whole - cut) > LEAK * max(abs(whole), 1):

@@ -33,7 +33,9 @@ def plot_curves(rows: list[dict[str, Any]], path: pathlib.Path, floors: dict[str
     figure.savefig(path, dpi=120)
 
 
-def plot_rates(rates_S: np.ndarray, losses_S: np.ndarray, smooth_S: np.ndarray, rate: float, path: pathlib.Path) -> None:
+def plot_rates(
+    rates_S: np.ndarray, losses_S: np.ndarray, smooth_S: np.ndarray, rate: float, path: pathlib.Path
+) -> None:
     """Loss over the learning rate of a range test, every step and smoothed, and the rate that the config takes."""
     figure = new_figure(6.0, 4.0)
     axes = figure.subplots()

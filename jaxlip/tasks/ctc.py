@@ -5,7 +5,6 @@ What a clip is and how it is varied is for the tasks that are made of this one: 
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,10 +27,9 @@ from jaxlip.metrics.sentences import best_constant, emission_statistics, sentenc
 from jaxlip.metrics.worst import worst_sentences
 from jaxlip.models.base import Model
 from jaxlip.models.heads import SentenceLogits
-from jaxlip.models.members import PerMember, apart, ensemble
+from jaxlip.models.members import PerMember, by_voice, ensemble, mapped_over_voices, own_batches, voices
 from jaxlip.tasks.base import GroupedLoss
-from jaxlip.tasks.distilled import together
-from jaxlip.tasks.together import read_together
+from jaxlip.tasks.together import log_mean, read_together
 from jaxlip.tasks.transcribe import Decoding, readers, timings, transcribe
 
 LENGTHS = (2, 4, 6, 8, 12, 16)
@@ -75,8 +73,7 @@ class Ctc(Component):
         """The batch, or every member's own batch in it, randomly varied."""
         if self.members == 1:
             return self.vary_once(batch, spec, key)
-        keys_M = jax.random.split(key, self.members)
-        return PerMember(jax.vmap(lambda own, key: self.vary_once(own, spec, key))(apart(batch, self.members), keys_M))
+        return own_batches(batch, self.members, key, lambda own, key: self.vary_once(own, spec, key))
 
     def vary_once(self, batch: FaceBatch, spec: Any, key: Array) -> FaceBatch:
         """The batch, randomly varied."""
@@ -148,7 +145,7 @@ class Ctc(Component):
     def soft_targets(self, outputs: Voices, batch: FaceBatch) -> tuple[Any, Any]:
         """Logits [B, T, K] that another model may learn to give, and which steps are real."""
         first, *others = voices(outputs)
-        logits_BTK = together([v.tokens_BTK for v in (first, *others)]) if others else first.tokens_BTK
+        logits_BTK = log_mean([v.tokens_BTK for v in (first, *others)]) if others else first.tokens_BTK
         return logits_BTK, first.real(batch.frames_BT & batch.examples_B[:, None])
 
     def score(self, outputs: list[Voices], split: Split, train: Split, spec: CtcSpec) -> Scores:
@@ -278,26 +275,6 @@ def repeated(ids: tuple[int, ...], count: int) -> Tokens:
     """The same sequence so many times."""
     labels_BN = np.broadcast_to(np.array(ids, np.int32), (count, len(ids)))
     return Tokens(labels_BN=labels_BN, tokens_BN=np.ones(labels_BN.shape, bool))
-
-
-def voices(outputs: Voices) -> tuple[SentenceLogits, ...]:
-    """What each member says; of a model that is no ensemble, what it says."""
-    return (outputs,) if isinstance(outputs, SentenceLogits) else outputs
-
-
-def by_voice(outputs: list[Voices]) -> list[list[SentenceLogits]]:
-    """The buckets of each member."""
-    return [list(buckets) for buckets in zip(*map(voices, outputs), strict=True)]
-
-
-def mapped_over_voices(
-    function: Callable[[SentenceLogits, FaceBatch], Any], outputs: Voices, batch: FaceBatch | PerMember
-) -> Any:
-    """What the function makes of every member and its batch, stacked [M, ...]; inside jit, traced once."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *voices(outputs))
-    if isinstance(batch, PerMember):
-        return jax.vmap(function)(stacked, batch.batches)
-    return jax.vmap(lambda voice: function(voice, batch))(stacked)
 
 
 def real_steps(outputs: list[SentenceLogits], split: Split) -> list[np.ndarray]:

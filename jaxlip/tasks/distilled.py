@@ -5,7 +5,6 @@ import functools
 import pathlib
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -104,9 +103,3 @@ class Distilled(Component):
 
     def score(self, outputs: Any, split: Split, train: Split, spec: Any) -> Scores:
         return self.task.score(outputs, split, train, spec)
-
-
-def together(logits: list[Any]) -> Array:
-    """Log-probabilities of several teachers: the mean of their probabilities."""
-    log_p = jnp.stack([jax.nn.log_softmax(jnp.asarray(part, jnp.float32), axis=-1) for part in logits])
-    return jax.scipy.special.logsumexp(log_p, axis=0) - jnp.log(len(logits))

@@ -96,8 +96,8 @@ class MHeight(Component):
     def floors(self, split: Split, train: Split, spec: CodeSpec) -> list[list[HeightOutputs]]:
         """Every group's mean."""
         del train
-        mean_G = np.array(spec.mean_log2)
-        return [[HeightOutputs(np.broadcast_to(mean_G, bucket.log2_BG.shape), None) for bucket in split.buckets]]
+        mean_G = jnp.array(spec.mean_log2)
+        return [[HeightOutputs(jnp.broadcast_to(mean_G, bucket.log2_BG.shape), None) for bucket in split.buckets]]
 
     def score(self, outputs: list[HeightOutputs], split: Split, train: Split, spec: CodeSpec) -> Scores:
         """Overall and by group, beside the floors: the mean of the group, and a linear probe of invariants."""

@@ -15,8 +15,9 @@ from jaxlip.data.sentences import SentenceSpec, load_sentences, sentence_shapes
 from jaxlip.data.stretches import put_together, stretches
 from jaxlip.data.vocab import Vocabulary
 from jaxlip.face.augment import Augment, augment, check_flip
+from jaxlip.models.members import by_voice
 from jaxlip.tasks.answer import Answer
-from jaxlip.tasks.ctc import Ctc, Voices, by_voice
+from jaxlip.tasks.ctc import Ctc, Voices
 from jaxlip.tasks.transcribe import decoders, timings
 
 UNITS = ("characters", "words", "pieces")

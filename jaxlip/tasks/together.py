@@ -8,9 +8,12 @@ by every model on its own.
 import collections
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 from scipy.special import logsumexp
 
 from jaxlip.data.sentences import CtcSpec
@@ -23,10 +26,11 @@ UNKNOWN = -1e6
 """Log-probability of a text with an unknown word in the word CTC: after all others, and their order is kept."""
 
 
-def log_mean(members: Sequence[np.ndarray], weights_M: np.ndarray) -> np.ndarray:
-    """log of the weighted mean of the models' probabilities, from logits [..., K] of each."""
-    log_p = np.stack([np.asarray(jax.nn.log_softmax(np.asarray(m, np.float32), axis=-1)) for m in members])
-    return np.asarray(logsumexp(log_p, axis=0, b=np.reshape(weights_M, (-1, *[1] * (log_p.ndim - 1)))))
+def log_mean(members: Sequence[Any], weights_M: np.ndarray | None = None) -> Array:
+    """log of the (weighted) mean of the models' probabilities, from logits [..., K] of each."""
+    log_p = jnp.stack([jax.nn.log_softmax(jnp.asarray(m, jnp.float32), axis=-1) for m in members])
+    weights_M = np.full(len(log_p), 1 / len(log_p)) if weights_M is None else weights_M
+    return jax.scipy.special.logsumexp(log_p, axis=0, b=jnp.reshape(weights_M, (-1, *[1] * (log_p.ndim - 1))))
 
 
 def read_together(

@@ -1,6 +1,7 @@
 """Isolated words: one window of a clip -> one of K words."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from jaxlip.metrics.scores import Scores
 from jaxlip.metrics.worst import reliability, worst_words
 from jaxlip.models.base import Model
 from jaxlip.models.heads import GatedLogits
+from jaxlip.models.members import PerMember, ensemble, mapped_over_voices, own_batches, voices
 from jaxlip.tasks.answer import Answer
 from jaxlip.tasks.base import GroupedLoss
 from jaxlip.tasks.mix import Mix, mix
@@ -35,12 +37,14 @@ COLLAPSED = 0.1
 """Entropy of a gate, in parts of the largest, under which its other branches are idle."""
 
 
-Outputs = Array | GatedLogits
-"""What a word model says."""
+Outputs = Array | GatedLogits | tuple[Array | GatedLogits, ...]
+"""What a word model says; an ensemble speaks with several voices."""
 
 
 def logits_of(outputs: Any) -> Any:
-    """The logits [B, K] among what a word model says."""
+    """The logits [B, K] among what a word model says; of an ensemble, of the mean of its members' probabilities."""
+    if len(several := voices(outputs)) > 1:
+        return log_mean([logits_of(voice) for voice in several])
     return outputs.logits_BK if isinstance(outputs, GatedLogits) else outputs
 
 
@@ -73,10 +77,14 @@ class Word(Component):
     """Exponent of the focal loss, which turns to what is not yet known; 0 is cross entropy."""
     balance: Balance = "none"
     """What words weigh in the loss by how often they occur: alike (none), inverse, or effective (of examples)."""
+    members: int = 1
+    """Networks that are trained side by side, each from its own start and on batches of its own; their probabilities
+    are averaged."""
 
     def __post_init__(self):
         require(0 <= self.label_smoothing < 1, self, "label_smoothing", "in [0, 1)")
         require(self.focus >= 0, self, "focus", "0 or more")
+        require(self.members >= 1, self, "members", "1 or more")
 
     def corpus(self, data: FaceData) -> Corpus:
         check_flip(self.augment, data.preset)
@@ -86,9 +94,16 @@ class Word(Component):
         return word_shapes(data)
 
     def build(self, spec: WordSpec) -> Model:
-        return self.model.build(spec)  # type: ignore[attr-defined]
+        model = self.model.build(spec)  # type: ignore[attr-defined]
+        return model if self.members == 1 else ensemble(model, self.members)
 
-    def vary(self, batch: FaceBatch, spec: WordSpec, key: Array) -> FaceBatch:
+    def vary(self, batch: FaceBatch, spec: WordSpec, key: Array) -> FaceBatch | PerMember:
+        """The batch, or every member's own batch in it, randomly varied."""
+        if self.members == 1:
+            return self._vary(batch, spec, key)
+        return own_batches(batch, self.members, key, lambda own, key: self._vary(own, spec, key))
+
+    def _vary(self, batch: FaceBatch, spec: WordSpec, key: Array) -> FaceBatch:
         batch = augment(batch, self.augment, key, ids=spec.input.ids, preset=spec.topology.preset)
         if self.balance == "none" and not self.mix.on:
             return batch
@@ -102,9 +117,16 @@ class Word(Component):
             batch, target = mix(batch, target, self.mix, jax.random.fold_in(key, 1))
         return dataclasses.replace(batch, target=target)
 
-    def metrics(self, outputs: Outputs, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
+    def metrics(self, outputs: Outputs, batch: FaceBatch | PerMember, *, train: bool) -> dict[str, Mean]:
         """The loss; "accuracy", of a mixed example by its larger part; and where the model has branches, the mean part
-        of each ("gate/0", ...) and the gate's entropy (1 where they have equal parts, 0 where one has all)."""
+        of each ("gate/0", ...) and the gate's entropy (1 where they have equal parts, 0 where one has all). Of an
+        ensemble in training those of its members, else those of what they say together."""
+        if isinstance(batch, PerMember) or (train and len(voices(outputs)) > 1):
+            means = mapped_over_voices(functools.partial(self._metrics, train=True), outputs, batch)
+            return jax.tree.map(lambda sums_M: sums_M.sum(axis=0), means)
+        return self._metrics(outputs, batch, train=train)
+
+    def _metrics(self, outputs: Outputs, batch: FaceBatch, *, train: bool) -> dict[str, Mean]:
         logits_BK, target = logits_of(outputs), batch.target
         loss_B, weight_B = self._losses(logits_BK, batch, train=train)
         label_B = target.odds_BK.argmax(axis=-1) if isinstance(target, SoftTarget) else target
@@ -137,8 +159,12 @@ class Word(Component):
         del spec
         return np.asarray(batch.target)
 
-    def grouped_loss(self, outputs: Outputs, batch: FaceBatch, spec: WordSpec) -> GroupedLoss:
+    def grouped_loss(self, outputs: Outputs, batch: FaceBatch | PerMember, spec: WordSpec) -> GroupedLoss:
         del spec
+        grouped = mapped_over_voices(self._grouped_loss, outputs, batch)
+        return jax.tree.map(lambda leaf_MB: leaf_MB.reshape(-1), grouped)
+
+    def _grouped_loss(self, outputs: Outputs, batch: FaceBatch) -> GroupedLoss:
         loss_B, weight_B = self._losses(logits_of(outputs), batch, train=True)
         label_B = batch.target.odds_BK.argmax(axis=-1) if isinstance(batch.target, SoftTarget) else batch.target
         real_B = batch.examples_B.astype(loss_B.dtype)
