@@ -20,6 +20,7 @@ from jaxlip.data.sources import visemes
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.step import take
 from jaxlip.face.augment import Augment
+from jaxlip.face.views import seen_as
 from jaxlip.losses.ctc import ctc_loss
 from jaxlip.models.conv_ctc import ConvCtc
 from jaxlip.models.heads import SentenceLogits
@@ -123,6 +124,35 @@ def test_words_are_scored_by_the_mean_probability(runs, tmp_path, capsys):
     for extra in (["--weights"], ["--route", "confidence"]):
         ensemble.run(["a", "b", "--runs", str(runs), *extra])
         assert "accuracy" in capsys.readouterr().out
+
+
+def test_a_run_is_asked_about_other_views_of_a_clip(runs, sentences, capsys):
+    """Mirrored twice is as it was; a speed shows frames from where they were; and the mixture is that of the views."""
+    spec, bucket = sentences.spec, jax.tree.map(jnp.asarray, sentences.splits["val"].buckets[0])
+    look = functools.partial(seen_as, ids=spec.input.ids, preset=spec.topology.preset)
+    other = look(bucket, "mirror")
+    assert np.abs(other.landmarks_BTVC - bucket.landmarks_BTVC).max() > 0.1
+    np.testing.assert_allclose(look(other, "mirror").landmarks_BTVC, bucket.landmarks_BTVC, atol=1e-6)
+    middle = bucket.frames_BT.shape[1] // 2
+    twice = look(bucket, "2.0")
+    for t in (-3, 0, 4):
+        np.testing.assert_allclose(
+            twice.landmarks_BTVC[:, middle + t], bucket.landmarks_BTVC[:, middle + 2 * t], atol=1e-6
+        )
+        np.testing.assert_array_equal(twice.frames_BT[:, middle + t], bucket.frames_BT[:, middle + 2 * t])
+    assert not twice.frames_BT[:, 0].any()
+
+    ensemble.run(["a", "--views", "mirror", "0.9", "--runs", str(runs)])
+    said = capsys.readouterr().out
+    assert "3 views on test, 12 examples, mixed by weights 0.333" in said and "a (mirror)" in said and "a (0.9)" in said
+    run = load_saved(RunFolder.find("a", runs))
+    corpus = run.corpus()
+    asked = [run, run.seen_as("mirror"), run.seen_as("0.9")]
+    mixture_NK = log_mean([one.predict(corpus, "test")[0][0] for one in asked])
+    hits = np.asarray(mixture_NK).argmax(axis=1) == corpus.splits["test"].buckets[0].target
+    assert f"accuracy  {hits.mean():.4f}" in " ".join(said.split()).replace("accuracy ", "accuracy  ")
+    ensemble.run(["s", "--views", "1.1", "--split", "val", "--runs", str(runs)])
+    assert "2 views on val" in capsys.readouterr().out
 
 
 def test_sentences_are_scored_as_a_run_is(runs, capsys):
@@ -244,7 +274,12 @@ def test_a_run_with_members_is_scored_asked_and_mixed_like_any_other(runs, sente
 
 def test_mistakes_are_one_line(runs, capsys):
     for arguments, says in (
-        (["a"], "needs two runs"),
+        (["a"], "needs two runs or more, or one and --views"),
+        (
+            ["a", "--views", "upside-down"],
+            "a view is 'mirror' or a speed from 0.2 to 5, such as 0.9, not 'upside-down'",
+        ),
+        (["a", "--views", "nan"], "not 'nan'"),
         (["a", "s"], "its task is Sentence, not Word"),
         (["a", "nobody"], "there is no run 'nobody'"),
         (["a", "b", "--split", "dev"], "there is no split 'dev'"),

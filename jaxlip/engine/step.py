@@ -53,6 +53,8 @@ class Program:
     """What each group of examples weighs in the loss, as training goes on."""
     per_epoch: int | Array = 1
     """Steps an epoch."""
+    view: Callable[[Any], Any] = lambda batch: batch
+    """How a batch is looked at in inference."""
 
     def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mergeable]]:
         """One optimiser step. All randomness derives from (key, state.step), so that a resumed run repeats it."""
@@ -122,6 +124,6 @@ class Program:
 
     def evaluate(self, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> tuple[Any, Mapping[str, Mergeable]]:
         """Outputs and metrics of one batch in inference."""
-        batch = take(data, rows_B)
+        batch = self.view(take(data, rows_B))
         outputs, _ = self.model.apply(state.best_params, state.model_state, batch, None)
         return outputs, self.task.metrics(outputs, batch, train=False)

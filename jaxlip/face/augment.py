@@ -166,6 +166,12 @@ def nearest(mask_BT: Array, time_BT: Array) -> Array:
     return mask_BT[row, jnp.clip(index_BT, 0, mask_BT.shape[1] - 1)] & inside_BT
 
 
+def mirrored(landmarks_BTVC: Array, ids: tuple[int, ...], preset: str) -> Array:
+    """Left and right exchanged. Raises UserError where the preset's points are not closed under mirroring."""
+    rows = np.array(mirror_map(ids, f"preset {preset}"))
+    return landmarks_BTVC[:, :, rows] * np.array([[[[-1, 1, 1]]]], np.float32)
+
+
 def check_flip(config: Augment, preset: str) -> None:
     """Raises UserError if a flip is asked for and the preset's points are not closed under mirroring."""
     if config.flip:
@@ -200,8 +206,7 @@ def augment(batch, config: Augment, key: Array, *, ids: tuple[int, ...], preset:
         lost_BV = lost_landmarks(mean_BVC, config.lose, more(13)) | lost_region(mean_BVC, config.region, more(14))
         landmarks_BTVC = held_still(landmarks_BTVC, mean_BVC, lost_BV)
     if config.flip:
-        rows = np.array(mirror_map(ids, f"preset {preset}"))
-        flipped_BTVC = landmarks_BTVC[:, :, rows] * np.array([[[[-1, 1, 1]]]], np.float32)
+        flipped_BTVC = mirrored(landmarks_BTVC, ids, preset)
         chosen_B = jax.random.bernoulli(keys[3], config.flip, (len(landmarks_BTVC),))
         landmarks_BTVC = jnp.where(chosen_B[:, None, None, None], flipped_BTVC, landmarks_BTVC)
     if config.noise:

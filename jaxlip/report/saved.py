@@ -19,6 +19,8 @@ from jaxlip.engine.run import RunFolder
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
 from jaxlip.errors import UserError
+from jaxlip.face.presets import mirror_map
+from jaxlip.face.views import MIRROR, check_view, seen_as
 from jaxlip.models.base import Model
 from jaxlip.tasks.base import Helped
 
@@ -52,6 +54,19 @@ class Saved:
         program = dataclasses.replace(self.program, task=asked.task)
         meta = dataclasses.replace(self.meta, experiment=asked)
         return dataclasses.replace(self, meta=meta, program=program, jitted=jax.jit(program.evaluate))
+
+    def seen_as(self, view: str) -> "Saved":
+        """The same run asked about another view of the clips (`jaxlip.face.views`). Raises UserError where there is
+        none."""
+        check_view(view)
+        spec: Any = self.meta.spec
+        if not hasattr(spec, "topology"):
+            raise UserError(f"views are of faces; {self.folder.path} reads none.")
+        if view == MIRROR:
+            mirror_map(spec.input.ids, f"preset {spec.topology.preset}")
+        look = functools.partial(seen_as, view=view, ids=spec.input.ids, preset=spec.topology.preset)
+        program = dataclasses.replace(self.program, view=look)
+        return dataclasses.replace(self, program=program, jitted=jax.jit(program.evaluate))
 
     def corpus(self, **moved: str) -> Corpus:
         """The data of the run, read again; `moved` replaces fields of its data config, such as a root that moved.
