@@ -44,7 +44,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "v4+patience": ("v4", ("--train.epochs", "50")),
     "grid_words": ("grid_words", ()),
     "words_best": ("words_best", ()),
-    "words_best, whole clip": ("words_best", ("--data.window", "149", "--data.buckets", "149")),
+    "words_best, whole clip": ("words_best", ("--data.window", "75", "--data.buckets", "75", "--data.no-centred")),
 }
 
 

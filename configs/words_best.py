@@ -3,7 +3,7 @@
 python train.py --config configs/words_best.py --data.root GRID --data.splits SPLITS_JSON
 python evaluate.py --run words_best --split test
 
-With the whole clip as context: `--data.window 149 --data.buckets 149`. Not scored yet.
+With the whole clip as context: `--data.window 75 --data.buckets 75 --data.no-centred`.
 """
 
 from jaxlip.config import Experiment, Optim, Train

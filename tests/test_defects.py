@@ -13,7 +13,7 @@ import pytest
 from test_preflight import ARRAYS, NAMED, verdict
 from tiny import changed, get_config
 
-from jaxlip.config import Experiment
+from jaxlip.config import Experiment, load_config
 from jaxlip.data import texts
 from jaxlip.data.batches import Split
 from jaxlip.data.codes import Codes
@@ -350,3 +350,21 @@ def test_every_planted_defect_is_in_the_docs():
     rows = re.findall(r"^\| (.+?) \| `(.+?)` \|$", page, re.MULTILINE)
     planted = {defect: expected for defect, (_, _, expected) in (ARRAYS | PLANTED).items()}
     assert dict(rows) == planted | NAMED | DIAGNOSED
+
+
+OF_THEIR_OWN_DATA = ("grid_ctc", "grid_ctc_best", "grid_words", "words_best", "spelling_best", "spelling_student")
+"""Configs that need a corpus that is not built in."""
+KNOWN = {"sign_ctc": {"signs.steps"}}
+"""What the original's model is known for, and keeps."""
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+SHIPPED = [path.stem for path in sorted(CONFIGS.glob("*.py")) if path.stem not in OF_THEIR_OWN_DATA]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configs_pass(name):
+    experiment = load_config(CONFIGS / f"{name}.py")
+    task = getattr(experiment.task, "plain", experiment.task)
+    experiment = dataclasses.replace(experiment, task=task, init_from=None)
+    found = list(preflight(experiment, task.corpus(experiment.data)))
+    assert {check.name for check in found if check.verdict != "pass"} == KNOWN.get(name, set())

@@ -84,6 +84,19 @@ def test_a_word_whose_time_is_known_is_asked_as_in_training():
     assert (asked.speech_T == trained.speech_T).all()
 
 
+@pytest.mark.parametrize("frames, firsts", [(60, (0, 8, 31)), (29, (0, 0, 0)), (20, (0, 0, 0))])
+def test_windows_inside_of_the_clip_hold_their_word_and_no_frame_outside_if_there_is_room(frames, firsts):
+    """Words at the start, before the middle and at the end; one as long as the clip is all of it."""
+    words = [SpokenWord(text="bin", start=s * frames / 60, end=(s + 9) * frames / 60) for s in (2, 18, 50)]
+    examples = list(word_examples(clip(frames, words), {"bin": 0}, 29, Rejections(), centred=False))
+    assert tuple(example.first for example in examples) == firsts
+    for example, word in zip(examples, words, strict=True):
+        inside_T = np.arange(frames) >= example.first
+        assert (word.frames(frames) & inside_T).sum() == word.frames(frames).sum()
+        (asked,) = word_guesses(clip(frames), 29, word, centred=False)
+        assert asked.first == example.first
+
+
 @pytest.mark.parametrize("frames", [12, 29, 90])
 def test_a_word_whose_time_is_not_known_is_looked_for(frames):
     still = clip(frames)

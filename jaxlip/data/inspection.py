@@ -152,7 +152,8 @@ class _Gathered:
     def _examples(self, clip: FaceClip) -> Iterator[Example]:
         """The windows that a word reader sees; of a source without words, the whole clip in windows."""
         if self.vocabulary:
-            yield from word_examples(clip, self.class_of, self.config.window, self.rejections)
+            window, centred = self.config.window, self.config.centred
+            yield from word_examples(clip, self.class_of, window, self.rejections, centred=centred)
             return
         for first in range(0, len(clip.frames_T), self.config.window):
             speech_T, length = clip.detected_T, self.config.window

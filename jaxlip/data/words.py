@@ -34,8 +34,10 @@ class WordSpec(Component):
         return dataclasses.replace(self, classes=tuple(f"class{k}" for k in range(number)))
 
 
-def word_examples(clip: FaceClip, class_of: dict[str, int], window: int, rejections: Rejections) -> Iterator[Example]:
-    """One example a labelled word. Words without a usable frame or outside the vocabulary are counted."""
+def word_examples(
+    clip: FaceClip, class_of: dict[str, int], window: int, rejections: Rejections, *, centred: bool = True
+) -> Iterator[Example]:
+    """One example a labelled word, in the middle of its window or (not `centred`) in one inside of the clip. Words without a usable frame or outside the vocabulary are counted."""
     if not clip.words:
         rejections.add(clip.name, "no words")
     for number, word in enumerate(clip.words):
@@ -53,14 +55,20 @@ def word_examples(clip: FaceClip, class_of: dict[str, int], window: int, rejecti
         yield Example(
             clip=clip,
             name=name,
-            first=round((word.start + word.end) / 2 - window / 2),
+            first=first_frame(word, len(clip.frames_T), window, centred),
             length=window,
             speech_T=speech_T,
             label=class_of[word.text],
         )
 
 
-def word_guesses(clip: FaceClip, window: int, spoken: SpokenWord | None) -> list[Example]:
+def first_frame(word: SpokenWord, frames: int, window: int, centred: bool) -> int:
+    """Where a word's window begins; before the clip where that is shorter or the word near its start."""
+    first = round((word.start + word.end) / 2 - window / 2)
+    return first if centred else max(0, min(first, frames - window))
+
+
+def word_guesses(clip: FaceClip, window: int, spoken: SpokenWord | None, *, centred: bool = True) -> list[Example]:
     """Examples of one clip whose word is not known: one if it is known when it is spoken (in frames).
 
     Else as many as there are GUESSES of its length, all around one moment: the middle of the clip or, in a clip that is
@@ -76,7 +84,7 @@ def word_guesses(clip: FaceClip, window: int, spoken: SpokenWord | None) -> list
         Example(
             clip=clip,
             name=clip.name,
-            first=round((span.start + span.end) / 2 - window / 2),
+            first=first_frame(span, frames, window, centred),
             length=window,
             speech_T=span.frames(frames),
             label=None,
@@ -108,7 +116,7 @@ def load_words(config: FaceData) -> Corpus:
     class_of = {word: k for k, word in enumerate(config.vocabulary())}
     corpus = load_corpus(
         config,
-        lambda clip, rejections: word_examples(clip, class_of, config.window, rejections),
+        lambda clip, rejections: word_examples(clip, class_of, config.window, rejections, centred=config.centred),
         stack_classes,
         functools.partial(_spec, config),
     )

@@ -232,7 +232,7 @@ class Word(Component):
         return ("probability",)
 
     def questions(self, clip: FaceClip, data: FaceData, spoken: SpokenWord | None) -> list[Example]:
-        return word_guesses(clip, data.window, spoken)
+        return word_guesses(clip, data.window, spoken, centred=data.centred)
 
     def answer(
         self,
