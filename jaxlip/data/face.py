@@ -49,8 +49,8 @@ class FaceData(Component):
     window: int = 29
     """Frames around each word; the context is kept, since trimming it costs accuracy."""
     centred: bool = True
-    """Whether a word is in the middle of its window even where the clip ends; else windows lie inside of their clips, and
-    one as long as the clip is all of it."""
+    """Whether a word is in the middle of its window even where the clip ends; else windows lie inside of their clips,
+    and one as long as the clip is all of it."""
     min_detection: float = 0.7
     """Clips with a face in a smaller part of their frames are left out, and counted."""
     max_gap: int = 12
