@@ -37,8 +37,10 @@ class WordSpec(Component):
 def word_examples(
     clip: FaceClip, class_of: dict[str, int], window: int, rejections: Rejections, *, centred: bool = True
 ) -> Iterator[Example]:
-    """One example a labelled word, in the middle of its window or (not `centred`) in one inside of the clip. Words without
-    a usable frame or outside the vocabulary are counted."""
+    """One example a labelled word, in the middle of its window or (not `centred`) in one inside of the clip.
+
+    Words without a usable frame or outside the vocabulary are counted.
+    """
     if not clip.words:
         rejections.add(clip.name, "no words")
     for number, word in enumerate(clip.words):
