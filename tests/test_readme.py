@@ -15,8 +15,8 @@ from jaxlip.data.sources.glosses import Glosses
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
 EVERY = re.findall(r"^(?:python )?(train\.py|evaluate\.py|jaxlip \w+) (.*)$", BLOCKS, re.MULTILINE)
-SIGNING = [(script, text) for script, text in EVERY if "sign_" in text]
 SPELLING = [(script, text) for script, text in EVERY if re.search("spelling_|letters", text)]
+SIGNING = [row for row in EVERY if "sign_" in row[1] and row not in SPELLING]
 AFFECT = [(script, text) for script, text in EVERY if "affect" in text and script != "jaxlip params"]
 LIPS = [row for row in EVERY if row not in SIGNING + SPELLING + AFFECT]
 COMMANDS = [(s, t) for s, t in LIPS if s in ("train.py", "evaluate.py", "jaxlip prepare")]
