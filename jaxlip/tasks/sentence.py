@@ -18,6 +18,7 @@ from jaxlip.face.augment import Augment, augment, check_flip
 from jaxlip.models.members import by_voice
 from jaxlip.tasks.answer import Answer
 from jaxlip.tasks.ctc import Ctc, Voices
+from jaxlip.tasks.splice import spliced
 from jaxlip.tasks.transcribe import decoders, timings
 
 UNITS = ("characters", "words", "pieces")
@@ -33,9 +34,14 @@ class Sentence(Ctc):
     """Vocabulary size of unit pieces."""
     augment: Augment = Augment()
     """Random variation of training clips."""
+    splice: float = 0.0
+    """Probability that a word of a training clip becomes that of another clip in the same place, if both are spelled with
+    as many tokens; of characters or words."""
 
     def __post_init__(self):
         require(self.unit in UNITS, self, "unit", f"one of {', '.join(UNITS)}")
+        require(0 <= self.splice <= 1, self, "splice", "in [0, 1]")
+        require(not self.splice or self.unit != "pieces", self, "splice", "0 where pieces are read")
         super().__post_init__()
 
     def corpus(self, data: FaceData) -> Corpus:
@@ -46,6 +52,8 @@ class Sentence(Ctc):
         return sentence_shapes(data, self._vocabulary)
 
     def vary_once(self, batch: FaceBatch, spec: SentenceSpec, key: Array) -> FaceBatch:
+        if self.splice:
+            batch = spliced(batch, self.splice, jax.random.fold_in(key, 1), space=_between_words(spec.vocabulary))
         return augment(batch, self.augment, key, ids=spec.input.ids, preset=spec.topology.preset)
 
     @property
@@ -104,3 +112,11 @@ class Sentence(Ctc):
         if self.unit == "pieces":
             return Vocabulary.of_pieces(words, self.pieces)
         return Vocabulary.of_characters([" ".join(words)])
+
+
+def _between_words(vocabulary: Vocabulary) -> int | None:
+    """The token between words; None where every word is one token."""
+    if vocabulary.unit == "words":
+        return None
+    # Of sentences of one word none is between any.
+    return vocabulary.tokens.index(" ") + 1 if " " in vocabulary.tokens else -1
