@@ -35,8 +35,8 @@ class Sentence(Ctc):
     augment: Augment = Augment()
     """Random variation of training clips."""
     splice: float = 0.0
-    """Probability that a word of a training clip becomes that of another clip in the same place, if both are spelled with
-    as many tokens; of characters or words."""
+    """Probability that a word of a training clip becomes that of another clip in the same place, if both are spelled
+    with as many tokens; of characters or words."""
 
     def __post_init__(self):
         require(self.unit in UNITS, self, "unit", f"one of {', '.join(UNITS)}")
