@@ -1,9 +1,12 @@
-"""Our best word reader: all landmarks in motion as one vector, large kernels over time, one LSTM layer.
+"""Our best word reader: all landmarks in motion as one vector, large kernels over time, one LSTM layer; five such
+networks that are trained side by side and answer together.
 
 python train.py --config configs/words_best.py --data.root GRID --data.splits SPLITS_JSON
 python evaluate.py --run words_best --split test
 
-With the whole clip as context: `--data.window 75 --data.buckets 75 --data.no-centred`.
+Speaker s1, windows of 29 frames: test accuracy .940 [.921, .958], floor .044 (validation .926), 17 minutes on one core.
+One network, `--task.members 1`: .925 [.904, .944] (validation .909), 3 minutes. With the whole clip as context:
+`--data.window 75 --data.buckets 75 --data.no-centred`.
 """
 
 from jaxlip.config import Experiment, Optim, Train
@@ -31,6 +34,7 @@ def get_config() -> Experiment:
                 hidden=128,
                 dropout=0.3,
             ),
+            members=5,
             label_smoothing=0.1,
             augment=Augment(shift=0.02, scale=0.05, roll=2.0, noise=0.003, warp=0.2, move=2.0, mask=0.1, masks=2),
         ),
