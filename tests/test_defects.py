@@ -354,8 +354,13 @@ def test_every_planted_defect_is_in_the_docs():
 
 OF_THEIR_OWN_DATA = ("grid_ctc", "grid_ctc_best", "grid_words", "words_best", "spelling_best", "spelling_student")
 """Configs that need a corpus that is not built in."""
-KNOWN = {"sign_ctc": {"signs.steps"}}
-"""What the original's model is known for, and keeps."""
+KNOWN = {
+    "sign_ctc": {"signs.steps", "capacity.parameters"},
+    "sign_teacher": {"capacity.parameters"},
+    "v1": {"capacity.parameters"},
+}
+"""What is true of them: the student keeps the steps that its authors gave it, and three are too large for what is built
+in."""
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SHIPPED = [path.stem for path in sorted(CONFIGS.glob("*.py")) if path.stem not in OF_THEIR_OWN_DATA]
 
