@@ -36,7 +36,7 @@ class Sentence(Ctc):
     """Random variation of training clips."""
     splice: float = 0.0
     """Probability that a word of a training clip becomes that of another clip in the same place, if both are spelled
-    with as many tokens; of characters or words."""
+    with as many tokens (of characters, with three or more); not where pieces are read."""
 
     def __post_init__(self):
         require(self.unit in UNITS, self, "unit", f"one of {', '.join(UNITS)}")

@@ -9,6 +9,9 @@ from jaxtyping import Array, Bool, Int
 
 FADE = 2
 """Frames at either end of a word in which a clip turns from one to the other."""
+SHORTEST = 3
+"""Letters of a word that may be another clip's: shorter ones last hardly longer than the fading, and are read by what
+is around them (single letters of GRID are read worse where they are exchanged too)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +30,7 @@ class _Places:
 
 def spliced(batch: Any, share: float, key: Array, *, space: int | None) -> Any:
     """A FaceBatch with SentenceTargets in which each word is, with this probability, that of another clip in the same
-    place, if both are spelled with as many tokens.
+    place, if both are spelled with as many tokens, and where these are letters with SHORTEST or more.
 
     The other's frames are brought to the word's length and to the clip's mean face, and fade in and out over its first
     and last frames. `space` is the token between words; None: every word is one token.
@@ -42,6 +45,7 @@ def spliced(batch: Any, share: float, key: Array, *, space: int | None) -> Any:
     spelled = _Places.of(word_BL, words)
     fits_BN = (heard.count_BN > 0) & (heard.count_BN[donor_BN, place_1N] > 0)
     fits_BN &= spelled.count_BN == spelled.count_BN[donor_BN, place_1N]
+    fits_BN &= (spelled.count_BN >= SHORTEST) | (space is None)
     fits_BN &= batch.examples_B[:, None] & batch.examples_B[donor_BN]
     swapped_BN = fits_BN & (jax.random.uniform(keys[1], (size, words)) < share)
 
