@@ -339,6 +339,14 @@ def test_healthy_experiments_pass(kind):
     assert [check for check in found if check.verdict != "pass"] == []
 
 
+def test_perfect_answers_are_perfect_without_what_is_not_lexical():
+    """Whose scores have other names."""
+    experiment = changed(signing(), data={"lexical_only": True})
+    found = list(check_labels(Probe(experiment, experiment.task.corpus(experiment.data))))
+    assert "greedy/wer_lexical" in next(check.saw for check in found if check.name == "labels.metrics")
+    assert {check.verdict for check in found} == {"pass"}
+
+
 def test_steps_between_pass_where_targets_need_them_or_nobody_makes_them():
     corpus = healthy("signs")[1]
     assert verdict(check_signs, steps(corpus, upsample=False), "signs.steps") == "pass"

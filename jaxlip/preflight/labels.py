@@ -18,8 +18,6 @@ from jaxlip.preflight.probe import Probe
 
 SCORED = 16
 """Examples on which metrics are tried."""
-ERRORS = ("wer", "cer", "rmse", "mae", "mse")
-"""Scores that are 0 at best."""
 SAME = 1e-5
 """Difference of two scores that is rounding."""
 LOST = 0.5
@@ -110,7 +108,7 @@ def _metrics(probe: Probe, task: KnowsAnswers) -> Iterator[Check]:
     split = _sample(probe.corpus.splits["val"])
     perfect = task.perfect(split, spec)
     judged = _judged(probe.task.score(perfect, split, train, spec))
-    best = {name: 0.0 if name.rpartition("/")[2] in ERRORS else 1.0 for name in judged}
+    best = {name: float(higher_is_better(name)) for name in judged}
     wrong = [f"{name} {score.value:.3f}" for name, score in judged.items() if abs(score.value - best[name]) > SAME]
     if wrong:
         saw = f"perfect outputs score {some(wrong)}"
