@@ -35,8 +35,8 @@ def _labels(probe: Probe, data: TextData) -> Check:
     held = {name for split in SPLITS[1:] for name in _names(probe.corpus, split)}
     corpus = load_texts(data, relabel=lambda entries: _relabelled(entries, data, held))
     changed: list[str] = []
+    row_of = {name: (split, row) for split, part in corpus.splits.items() for row, name in enumerate(part.names[0])}
     for split, part in probe.corpus.splits.items():
-        row_of = {name: (s, row) for s, other in corpus.splits.items() for row, name in enumerate(other.names[0])}
         for row, name in enumerate(part.names[0]):
             there, other_row = row_of[name]
             here, again = part.buckets[0], corpus.splits[there].buckets[0]
@@ -46,7 +46,8 @@ def _labels(probe: Probe, data: TextData) -> Check:
         saw = f"inputs of {len(changed)} entries change with labels of their own time or later: {some(changed)}"
         return failed("leaks.labels", saw, "features may use what was written before, and nothing else")
     return passed(
-        "leaks.labels", f"another label for the last entries of users changes no input ({len(held)} held out)"
+        "leaks.labels",
+        f"other labels for users' last entries, where held out, change no input of {len(row_of)} entries",
     )
 
 
