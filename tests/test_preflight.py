@@ -14,6 +14,7 @@ from tiny import changed, get_config, get_sentences
 
 from jaxlip.cli import preflight as command
 from jaxlip.cli import train
+from jaxlip.cli.main import guarded
 from jaxlip.data.batches import Split
 from jaxlip.engine.lr_range import LrRange
 from jaxlip.models.base import Model
@@ -357,11 +358,14 @@ def test_the_command_prints_what_it_saw_and_fails(capsys, monkeypatch):
 def test_the_learning_rate_is_probed_and_drawn(capsys, tmp_path, monkeypatch):
     """Of a loss that falls the faster the higher the rate until it diverges; nothing of the probe is kept."""
     monkeypatch.setattr(command, "preflight", lambda experiment, corpus: iter(()))
-    picture = tmp_path / "pictures/lr.png"
+    picture = tmp_path / "lr.png"
+    for bad in (tmp_path / "nowhere/lr.png", tmp_path / "lr.xyz"):
+        assert guarded(command.run, ["--config", CONFIG, "--lr-range", str(bad)]) == 2
+        assert "cannot be drawn" in capsys.readouterr().err
     command.run(["--config", CONFIG, "--lr-range", str(picture), "--optim.lr", "1e-8"])
     said = capsys.readouterr().out
     assert "warn  rate.range" in said and "low: try --optim.lr" in said
-    assert picture.stat().st_size > 5_000 and [p.name for p in tmp_path.iterdir()] == ["pictures"]
+    assert picture.stat().st_size > 5_000 and list(tmp_path.iterdir()) == [picture]
     rates_S = np.geomspace(1e-6, 1, 60)
     falling = LrRange(rates_S=rates_S, losses_S=3 - 2 / (1 + (1e-3 / rates_S) ** 2) + 50 * rates_S**1.5)
     assert 3e-4 < falling.steepest < 1e-2 and falling.steepest <= falling.lowest < 0.05

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 
 from jaxlip.cli.options import Parser, with_config
 from jaxlip.data.folds import read_corpus
+from jaxlip.errors import UserError
 from jaxlip.preflight.probe import Probe
 from jaxlip.preflight.rate import check_rate
 from jaxlip.preflight.run import preflight, stop_if_failed
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -25,6 +28,11 @@ def run(arguments: Sequence[str]) -> None:
         "--lr-range", type=pathlib.Path, metavar="FILE.png", help="probe the learning rate, and draw the loss over it"
     )
     options, experiment = with_config(parser, arguments)
+    picture = options.lr_range
+    if picture and (picture.suffix not in PICTURES or picture.is_dir() or not picture.absolute().parent.is_dir()):
+        raise UserError(
+            f"--lr-range {picture} cannot be drawn: name one of {', '.join(PICTURES)} in a folder that is there."
+        )
     if not options.json:
         print(f"reading data ({experiment.name})", flush=True)
     corpus = read_corpus(experiment)
@@ -33,8 +41,8 @@ def run(arguments: Sequence[str]) -> None:
         checks.append(check)
         if not options.json:
             print(check.line(), flush=True)
-    if options.lr_range:
-        checks.append(check_rate(Probe(experiment, corpus), options.lr_range))
+    if picture:
+        checks.append(check_rate(Probe(experiment, corpus), picture))
         if not options.json:
             print(checks[-1].line(), flush=True)
     if options.json:

@@ -17,7 +17,6 @@ def check_rate(probe: Probe, picture: pathlib.Path) -> Check:
     """Draws the loss over the rate to `picture`."""
     rate = probe.experiment.optim.lr
     found = lr_range(probe.experiment, probe.corpus)
-    picture.parent.mkdir(parents=True, exist_ok=True)
     plot_rates(found.rates_S, found.losses_S, found.smooth_S, rate, picture)
     ends = "" if found.rates_S[-1] > 0.5 else f", and diverges at {found.rates_S[-1]:.1e}"
     saw = f"the loss falls fastest at a rate of {found.steepest:.1e}, is lowest at {found.lowest:.1e}{ends}"
