@@ -161,20 +161,29 @@ def test_sentences_are_scored_as_a_run_is(runs, capsys):
     assert all(f"{name}/wer" in said for name in ("greedy", "beam", "lexicon"))
 
 
+def answer(model, params, state, batch):
+    """What a model says in inference, compiled."""
+    return jax.jit(lambda params, state, batch: model.apply(params, state, batch, None)[0])(params, state, batch)
+
+
+def measured(task, outputs, batch, *, train):
+    return jax.jit(lambda outputs, batch: task.metrics(outputs, batch, train=train))(outputs, batch)
+
+
 def test_members_of_one_model_are_models_of_their_own(sentences):
     """Outputs, and every member's own gradient, are those of the member alone; dropout and beginnings differ."""
     task = Sentence(model=ConvCtc(width=8, blocks=1, kernel=3, hidden=8), members=2)
     alone, several = dataclasses.replace(task, members=1), task.build(sentences.spec)
     one = alone.build(sentences.spec)
-    params, state = several.init(jax.random.key(0))
+    params, state = jax.jit(several.init)(jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, sentences.splits["val"].buckets[0])
     own = [
         [{n[2:]: leaf for n, leaf in flat.items() if n.startswith(f"{m}.")} for flat in (params, state)]
         for m in range(2)
     ]
-    outputs, _ = several.apply(params, state, batch, None)
+    outputs = answer(several, params, state, batch)
     for voice, variables in zip(outputs, own, strict=True):
-        np.testing.assert_allclose(voice.tokens_BTK, one.apply(*variables, batch, None)[0].tokens_BTK, atol=1e-5)
+        np.testing.assert_allclose(voice.tokens_BTK, answer(one, *variables, batch).tokens_BTK, atol=1e-5)
     assert np.abs(outputs[0].tokens_BTK - outputs[1].tokens_BTK).max() > 0.01
 
     def loss(model, task, state, key, params):
@@ -195,7 +204,7 @@ def test_members_learn_from_batches_of_their_own(sentences):
     )
     alone = dataclasses.replace(task, members=1)
     several, one = task.build(sentences.spec), alone.build(sentences.spec)
-    params, state = several.init(jax.random.key(0))
+    params, state = jax.jit(several.init)(jax.random.key(0))
     split, size = sentences.splits["val"], 8
     plan = epoch_plan(split, batch=size, per_dispatch=2, seed=0, epoch=0, orders=2)
     rows_MN = np.concatenate([rows_B.reshape(2, size) for part in plan for rows_B in part.rows_KB], axis=1)
@@ -203,19 +212,19 @@ def test_members_learn_from_batches_of_their_own(sentences):
     for rows_N in rows_MN:
         np.testing.assert_array_equal(np.sort(rows_N[rows_N >= 0]), np.arange(len(split)))
     batch = take(jax.tree.map(jnp.asarray, split.buckets[0]), jnp.asarray(plan[0].rows_KB[0]))
-    varied = task.vary(batch, sentences.spec, jax.random.key(2)).batches
+    varied = jax.jit(lambda batch, key: task.vary(batch, sentences.spec, key))(batch, jax.random.key(2)).batches
     own = [jax.tree.map(lambda leaf, m=m: leaf[m], varied) for m in (0, 1)]
     for m, mine in enumerate(own):
         labels_BN = split.buckets[0].target.tokens.labels_BN[rows_MN[m, :size]]
         np.testing.assert_array_equal(mine.target.tokens.labels_BN, labels_BN)
-    outputs, _ = several.apply(params, state, PerMember(varied), None)
-    got = task.metrics(outputs, PerMember(varied), train=True)
+    outputs = answer(several, params, state, PerMember(varied))
+    got = measured(task, outputs, PerMember(varied), train=True)
     wanted = []
     for m, voice in enumerate(outputs):
         named = [{n[2:]: leaf for n, leaf in flat.items() if n.startswith(f"{m}.")} for flat in (params, state)]
-        said, _ = one.apply(*named, own[m], None)
+        said = answer(one, *named, own[m])
         np.testing.assert_allclose(voice.tokens_BTK, said.tokens_BTK, atol=1e-5)
-        wanted.append(alone.metrics(said, own[m], train=True))
+        wanted.append(measured(alone, said, own[m], train=True))
     for name, mean in got.items():
         assert float(mean.value) == pytest.approx(float(wanted[0][name].merge(wanted[1][name]).value), rel=1e-4)
 
@@ -226,22 +235,22 @@ def test_members_of_a_word_reader_learn_apart_and_answer_together():
     alone = dataclasses.replace(experiment.task, augment=Augment(noise=0.01))
     task = dataclasses.replace(alone, members=2)
     model, one = task.build(corpus.spec), alone.build(corpus.spec)
-    params, state = model.init(jax.random.key(0))
+    params, state = jax.jit(model.init)(jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, corpus.splits["val"].buckets[0])
-    outputs, _ = model.apply(params, state, batch, None)
+    outputs = answer(model, params, state, batch)
     mixture_BK = log_mean(outputs)
     together = task.metrics(outputs, batch, train=False)
     assert float(together["accuracy"].value) == float((mixture_BK.argmax(axis=1) == batch.target).mean())
     right_B = jnp.take_along_axis(mixture_BK, batch.target[:, None], axis=1)[:, 0]
     assert float(together["loss"].value) == pytest.approx(-float(right_B.mean()), rel=1e-5)
 
-    own = task.vary(batch, corpus.spec, jax.random.key(1))
-    outputs, _ = model.apply(params, state, own, None)
+    own = jax.jit(lambda batch, key: task.vary(batch, corpus.spec, key))(batch, jax.random.key(1))
+    outputs = answer(model, params, state, own)
     got, wanted = task.metrics(outputs, own, train=True)["loss"], []
     for m in range(2):
         named = [{n[2:]: leaf for n, leaf in flat.items() if n.startswith(f"{m}.")} for flat in (params, state)]
         mine = jax.tree.map(lambda leaf, m=m: leaf[m], own.batches)
-        wanted.append(alone.metrics(one.apply(*named, mine, None)[0], mine, train=True)["loss"])
+        wanted.append(alone.metrics(answer(one, *named, mine), mine, train=True)["loss"])
     assert float(got.value) == pytest.approx(float(wanted[0].merge(wanted[1]).value), rel=1e-5)
     grouped = task.grouped_loss(outputs, own, corpus.spec)
     assert float((grouped.loss_N * grouped.weight_N).sum() / grouped.weight_N.sum()) == pytest.approx(float(got.value))

@@ -46,13 +46,18 @@ def corpus():
 
 
 def random_parameters(model):
-    params, state = model.init(jax.random.key(0))
+    params, state = jax.jit(model.init)(jax.random.key(0))
     return {name: p + 0.05 * jax.random.normal(jax.random.key(len(name)), p.shape) for name, p in params.items()}, state
+
+
+def answer(model, params, state, batch):
+    """What a model says in inference, compiled."""
+    return jax.jit(lambda params, state, batch: model.apply(params, state, batch, None)[0])(params, state, batch)
 
 
 def real_logits(model, params, state, batch):
     """Logits [B, T, K] with zeros in frames that are not real."""
-    logits = model.apply(params, state, batch, None)[0]
+    logits = answer(model, params, state, batch)
     return [np.asarray(jnp.where(batch.frames_BT[..., None], part, 0)) for part in jax.tree.leaves(logits)]
 
 
@@ -86,10 +91,10 @@ def test_every_parameter_learns_and_frames_differ(corpus, model):
         outputs, _ = built.apply(params, state, batch, jax.random.key(1))
         return task.metrics(outputs, batch, train=True)["loss"].value
 
-    grads = jax.grad(loss)(params)
+    grads = jax.jit(jax.grad(loss))(params)
     dead = {name for name, grad in grads.items() if float(jnp.abs(grad).max()) == 0}
     assert not dead
-    logits_TK = np.asarray(built.apply(params, state, batch, None)[0].tokens_BTK[0])
+    logits_TK = np.asarray(answer(built, params, state, batch).tokens_BTK[0])
     assert logits_TK.std(axis=0).max() > 1e-2
 
 
@@ -98,13 +103,13 @@ def test_helpers_are_off_at_weight_zero_and_clips_without_room_do_not_count(corp
     plain, helped = experiment(word_ctc=0.0, spans=0.0).task, experiment(word_ctc=1.0, spans=1.0).task
     built = plain.build(corpus.spec)
     params, state = random_parameters(built)
-    outputs = built.apply(params, state, batch, None)[0]
+    outputs = answer(built, params, state, batch)
     alone, more = plain.metrics(outputs, batch, train=False), helped.metrics(outputs, batch, train=False)
     np.testing.assert_allclose(alone["loss"].value, alone["ctc"].value)
     assert more["loss"].value > alone["loss"].value and more["ctc"].value == alone["ctc"].value
     few_BT = batch.frames_BT & (jnp.arange(batch.frames_BT.shape[1]) < 3)[None]
     short = dataclasses.replace(batch, frames_BT=jnp.where(jnp.arange(4)[:, None] == 1, few_BT, batch.frames_BT))
-    outputs = built.apply(params, state, short, None)[0]
+    outputs = answer(built, params, state, short)
     means = plain.metrics(outputs, short, train=False)
     assert float(means["infeasible"].total) == 1 and float(means["loss"].weight) == 3
 
