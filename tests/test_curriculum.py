@@ -57,8 +57,10 @@ def test_words_and_sentences_have_groups_and_even_weights_change_nothing(experim
     groups = experiment.task.groups(corpus.spec)
     model = experiment.task.build(corpus.spec)
     batch = take(jax.tree.map(jnp.asarray, corpus.splits["train"].buckets[0]), jnp.array([0, 1, 2, -1]))
-    outputs, _ = model.apply(*model.init(jax.random.key(0)), batch, None)
-    loss_N, group_N, weight_N = experiment.task.grouped_loss(outputs, batch, corpus.spec)
+    variables = jax.jit(model.init)(jax.random.key(0))
+    outputs = jax.jit(lambda variables, batch: model.apply(*variables, batch, None)[0])(variables, batch)
+    grouped = jax.jit(lambda outputs, batch: experiment.task.grouped_loss(outputs, batch, corpus.spec))
+    loss_N, group_N, weight_N = grouped(outputs, batch)
     assert int(group_N.min()) >= 0 and int(group_N.max()) < len(groups) and float(weight_N[-1]) == 0
     want = experiment.task.metrics(outputs, batch, train=True)["loss"].value
     np.testing.assert_allclose((loss_N * weight_N).sum() / weight_N.sum(), want, rtol=1e-6)

@@ -68,7 +68,7 @@ def test_loss_and_scores_of_a_tiny_model():
         n: s.shape for n, s in model.shapes()[0].items()
     }
     batch = jax.tree.map(lambda array: jax.numpy.asarray(array), corpus.splits["test"].buckets[0])
-    weights, state = model.init(jax.random.key(0))
+    weights, state = jax.jit(model.init)(jax.random.key(0))
 
     def value(weights):
         return task.metrics(model.apply(weights, state, batch, None)[0], batch, train=False)["loss"].value
@@ -107,7 +107,7 @@ def test_affect_that_moves_is_cut_padded_and_scored_frame_by_frame():
     speakers = set(labels_of(corpus.splits["test"])[1])
     assert speakers == {clip.partition("/")[0] for clip in corpus.splits["test"].names[0]}
     model = task.build(corpus.spec)
-    weights, state = model.init(jax.random.key(0))
+    weights, state = jax.jit(model.init)(jax.random.key(0))
     split = corpus.splits["test"]
     batch = jax.tree.map(jax.numpy.asarray, split.buckets[0])
     outputs = jax.device_get(model.apply(weights, state, batch, None)[0])

@@ -26,7 +26,7 @@ def small(pool="frames", preset="lips40"):
     task = dataclasses.replace(experiment.task, model=GraphLstm(hidden=8, dropout=0.3, pool=pool))
     spec = task.shape_spec(data)
     model = task.build(spec)
-    params, state = model.init(jax.random.key(0))
+    params, state = jax.jit(model.init)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), len(state))
     state = {
         name: value if value.dtype == jnp.int32 else jnp.abs(jax.random.normal(k, value.shape)) + 0.1

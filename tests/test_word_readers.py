@@ -70,7 +70,7 @@ def test_readers_train_and_ignore_padding_and_batch_mates(spatial, temporal, poo
     reader = WordReader(spatial=SPATIAL[spatial], temporal=TEMPORAL[temporal], pool=pool, hidden=6, dropout=0.2)
     task, spec = spec_of(reader)
     model, batch = task.build(spec), batch_of(spec)
-    params, state = model.init(jax.random.key(0))
+    params, state = jax.jit(model.init)(jax.random.key(0))
     answer = jax.jit(lambda batch: model.apply(params, state, batch, None)[0])
     logits_BK = answer(batch)
     np.testing.assert_allclose(answer(padded(batch, 4)), logits_BK, atol=1e-4)
@@ -124,7 +124,7 @@ def test_gates_are_logged_and_a_collapsed_one_is_named():
     sizes = {"graph_layers": 2, "lstm_layers": 1, "attention_layers": 1, "heads": 2, "feed_forward": 8}
     task, spec = spec_of(GatedBranches(hidden=8, dropout=0.2, **sizes))
     model, batch = task.build(spec), batch_of(spec)
-    params, state = model.init(jax.random.key(0))
+    params, state = jax.jit(model.init)(jax.random.key(0))
     apply = jax.jit(lambda batch: model.apply(params, state, batch, None)[0])
     outputs = apply(batch)
     np.testing.assert_allclose(apply(padded(batch, 4)).logits_BK, outputs.logits_BK, atol=1e-4)
