@@ -111,6 +111,10 @@ class Train(Component):
     over examples, the gradient is that of the whole batch; batch norms see a part at a time."""
     sampling: Sampling = Sampling()
     """Which examples an epoch sees; by default every one once."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """What models compute in while they are trained; auto: float32 on CPU, bfloat16 where the device knows it, else
+    float16 with loss scaling. Parameters, statistics, losses and the optimiser are float32 in any case, and so is
+    evaluation: scores do not depend on it."""
     seed: int = 0
     """Seeds initial parameters, batch order, dropout and augmentation."""
     steps_per_dispatch: int = 25

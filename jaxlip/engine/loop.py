@@ -20,6 +20,7 @@ from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.growth import Growth, grown
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer
+from jaxlip.engine.precision import precision_of
 from jaxlip.engine.progress import Progress, Voice, format_seconds
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.sampling import groups_of_examples, sampling_weights
@@ -72,13 +73,20 @@ class Trainer:
             rates=experiment.optim.rates,
             curriculum=experiment.curriculum,
             per_epoch=self.per_epoch,
+            precision=precision_of(train.precision),
         )
         self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0)
         self.evaluate = jax.jit(self.program.evaluate)
         self.key = replicate(jax.random.key(train.seed + 1), self.mesh)
         groups = count_groups(experiment, corpus.spec)
         build = functools.partial(
-            initial_state, self.program.model, self.program.tx, experiment.optim.averaged, groups=groups
+            initial_state,
+            self.program.model,
+            self.program.tx,
+            experiment.optim.averaged,
+            groups=groups,
+            # A run that began with "auto" may be resumed on a device that needs it.
+            scaled=train.precision != "float32",
         )
         self.init = like.init if like else jax.jit(build)
         self.state = replicate(self.init(jax.random.key(train.seed)), self.mesh)

@@ -18,6 +18,7 @@ from jaxlip.engine.curriculum import group_sums, group_weights, recent_losses
 from jaxlip.engine.gradient import Aside, gradient_in_parts, whole_gradient
 from jaxlip.engine.mesh import shard_examples
 from jaxlip.engine.optim import apply_updates
+from jaxlip.engine.precision import LossScale, chosen, computing_in
 from jaxlip.engine.state import TrainState
 from jaxlip.metrics.mergeable import Mean, Mergeable
 from jaxlip.models.base import Flat, Model
@@ -53,6 +54,8 @@ class Program:
     """What each group of examples weighs in the loss, as training goes on."""
     per_epoch: int | Array = 1
     """Steps an epoch."""
+    precision: str = "float32"
+    """What the model computes in while it is trained."""
     view: Callable[[Any], Any] = lambda batch: batch
     """How a batch is looked at in inference."""
 
@@ -64,7 +67,16 @@ class Program:
         parts = () if self.accumulate == 1 else (self.accumulate,)
         gradient = gradient_in_parts if parts else whole_gradient
         objective = functools.partial(self.objective, state)
-        loss, grads, aside = gradient(objective, state.params, state.model_state, batch, model_key, *parts)
+        scale = state.scale if self.precision == "float16" else None
+        loss, grads, aside = gradient(
+            objective,
+            state.params,
+            state.model_state,
+            batch,
+            model_key,
+            *parts,
+            scale=None if scale is None else scale.value,
+        )
         factors = layer_factors(self.rates, state.params, state.step, self.per_epoch) if self.rates else None
         grads = unfrozen(grads, factors) if factors else grads
         norm = optax.tree.norm(grads)
@@ -74,7 +86,7 @@ class Program:
         one = jnp.ones((), jnp.float32)
         metrics = {**aside.metrics, "grad_norm": Mean(norm, one), "lr": Mean(rate, one)}
         params = apply_updates(state.params, updates, rate, factors)
-        state = TrainState(
+        moved = TrainState(
             params=params,
             model_state=aside.model_state,
             opt=opt,
@@ -85,14 +97,16 @@ class Program:
             recent=recent_losses(self.curriculum, state.recent, *aside.group_sums)
             if aside.group_sums
             else state.recent,
+            scale=state.scale,
         )
-        return state, metrics
+        return (moved, metrics) if scale is None else survived(state, moved, scale, finite, metrics)
 
     def objective(
         self, state: TrainState, params: Flat, model_state: Flat, batch: Any, key: Array
     ) -> tuple[Any, Array | float, Aside]:
         """What the step minimises on (a part of) its batch."""
-        outputs, model_state = self.model.apply(params, model_state, batch, key)
+        model = computing_in(self.model, self.precision)
+        outputs, model_state = model.apply(params, model_state, batch, key)
         metrics = dict(self.task.metrics(outputs, batch, train=True))
         loss, by_group = metrics["loss"], None
         if self.curriculum.on or state.recent is not None:
@@ -127,3 +141,23 @@ class Program:
         batch = self.view(take(data, rows_B))
         outputs, _ = self.model.apply(state.best_params, state.model_state, batch, None)
         return outputs, self.task.metrics(outputs, batch, train=False)
+
+
+def survived(
+    before: TrainState, moved: TrainState, scale: LossScale, finite: Array, metrics: dict[str, Mergeable]
+) -> tuple[TrainState, dict[str, Mergeable]]:
+    """A step in float16 that overflowed moves nothing but the scale, and is not measured; only where no scale is left
+    to blame is it a bad one."""
+    state = dataclasses.replace(
+        chosen(finite, moved, before),
+        step=moved.step,
+        scale=scale.after(finite),
+        bad_step=jnp.where(scale.exhausted, moved.bad_step, before.bad_step),
+    )
+    one = jnp.ones((), jnp.float32)
+    measured = chosen(finite, metrics, jax.tree.map(jnp.zeros_like, metrics))
+    return state, {
+        **measured,
+        "loss_scale": Mean(scale.value, one),
+        "overflows": Mean(1 - finite.astype(jnp.float32), one),
+    }

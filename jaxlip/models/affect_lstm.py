@@ -12,6 +12,7 @@ from jaxlip.data.texts import FEATURES, AffectSpec, EntryBatch
 from jaxlip.models.attention import SelfAttention
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.heads import last_real
+from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.norm import dropout, dropout_seed
 from jaxlip.models.users import UserTable
@@ -51,10 +52,10 @@ class AffectHeads(nnx.Module):
 
     def __init__(self, fan_in: int, middle: tuple[float, ...], rate: float, *, site: int, rngs: nnx.Rngs):
         sizes = (fan_in, *TRUNK)
-        self.trunk = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes, sizes[1:], strict=False)])
+        self.trunk = nnx.List([Linear(a, b, rngs=rngs) for a, b in zip(sizes, sizes[1:], strict=False)])
         self.norms = nnx.List([nnx.LayerNorm(size, epsilon=1e-5, rngs=rngs) for size in TRUNK])
-        self.hidden = nnx.List([nnx.Linear(TRUNK[-1], HEAD, rngs=rngs) for _ in middle])
-        self.out = nnx.List([nnx.Linear(HEAD, 1, rngs=rngs) for _ in middle])
+        self.hidden = nnx.List([Linear(TRUNK[-1], HEAD, rngs=rngs) for _ in middle])
+        self.out = nnx.List([Linear(HEAD, 1, rngs=rngs) for _ in middle])
         self.middle, self.rate, self.site = middle, rate, site
 
     def __call__(self, x_BD: Float[Array, "B D"], key: Array | None) -> Float[Array, "B A"]:
@@ -70,7 +71,7 @@ class AffectLstmModule(nnx.Module):
     def __init__(self, config: AffectLstm, spec: AffectSpec, *, rngs: nnx.Rngs):
         width, rate = 2 * config.hidden, config.dropout
         self.users = UserTable(len(spec.users), config.user, rngs=rngs) if config.user else None
-        self.project = nnx.Linear(spec.text + config.user + len(FEATURES), width, rngs=rngs)
+        self.project = Linear(spec.text + config.user + len(FEATURES), width, rngs=rngs)
         self.lstm = BiLstm(width, config.hidden, config.lstm_layers, rate, site=100, rngs=rngs)
         self.attention = SelfAttention(width, config.heads, rate, site=200, rngs=rngs)
         self.heads = AffectHeads(width, spec.scale.middle, rate, site=300, rngs=rngs)

@@ -16,6 +16,7 @@ from jaxlip.config import Component, require
 from jaxlip.data.texts import FEATURES, AffectSpec, EntryBatch
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.heads import last_real
+from jaxlip.models.linear import Linear
 from jaxlip.models.norm import FrameNorm, dropout, dropout_seed
 
 
@@ -60,9 +61,9 @@ class AffectMlpModule(nnx.Module):
     def __init__(self, config: AffectMlp, spec: AffectSpec, *, rngs: nnx.Rngs):
         width = spec.text + len(FEATURES)
         self.norm = FrameNorm(spec.text)
-        self.hidden = nnx.Linear(width, config.hidden, rngs=rngs)
-        self.out = nnx.Linear(config.hidden, 2, rngs=rngs)
-        self.straight = nnx.Linear(width, 2, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.hidden = Linear(width, config.hidden, rngs=rngs)
+        self.out = Linear(config.hidden, 2, rngs=rngs)
+        self.straight = Linear(width, 2, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.user = _UserEffect(len(spec.users), config, rngs) if config.user and spec.users else None
         self.config, self.middle = config, spec.scale.middle
 
@@ -88,10 +89,10 @@ class _UserEffect(nnx.Module):
 
     def __init__(self, users: int, config: AffectMlp, rngs: nnx.Rngs):
         self.table = nnx.Param(jnp.zeros((users + 1, config.user)))
-        self.level = nnx.Linear(config.user, 2, use_bias=False, rngs=rngs)
-        self.gain = nnx.Linear(config.user, 2, use_bias=False, rngs=rngs)
-        self.meaning = nnx.Linear(config.user, config.hidden, use_bias=False, rngs=rngs)
-        self.out = nnx.Linear(config.hidden, 2, use_bias=False, rngs=rngs)
+        self.level = Linear(config.user, 2, use_bias=False, rngs=rngs)
+        self.gain = Linear(config.user, 2, use_bias=False, rngs=rngs)
+        self.meaning = Linear(config.user, config.hidden, use_bias=False, rngs=rngs)
+        self.out = Linear(config.hidden, 2, use_bias=False, rngs=rngs)
 
     def __call__(self, user_B: Array, hidden_BH: Array, off_middle_BA: Array) -> Float[Array, "B A"]:
         user_BE = jnp.where((user_B > 0)[:, None], self.table[...][user_B], 0)

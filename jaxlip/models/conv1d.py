@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from jaxlip.models.linear import Linear
 from jaxlip.models.norm import dropout, dropout_seed
 
 
@@ -28,7 +29,11 @@ class Conv(nnx.Module):
         weight_KDH = self.weight[...]
         reach = len(weight_KDH) // 2
         out_BTH = jax.lax.conv_general_dilated(
-            x_BTD, weight_KDH, (self.stride,), [(reach, reach)], dimension_numbers=("NWC", "WIO", "NWC")
+            x_BTD.astype(weight_KDH.dtype),
+            weight_KDH,
+            (self.stride,),
+            [(reach, reach)],
+            dimension_numbers=("NWC", "WIO", "NWC"),
         )
         return out_BTH if self.bias is None else out_BTH + self.bias[...][None, None]
 
@@ -48,7 +53,7 @@ class DepthwiseConv(nnx.Module):
     def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B Ts D"]:
         weight_KD = self.weight[...]
         reach, frames = len(weight_KD) // 2, x_BTD.shape[1]
-        padded_BTD = jnp.pad(x_BTD, ((0, 0), (reach, reach), (0, 0)))
+        padded_BTD = jnp.pad(x_BTD.astype(weight_KD.dtype), ((0, 0), (reach, reach), (0, 0)))
         terms = [
             strided(padded_BTD[:, k : k + frames], self.stride) * weight_KD[k][None, None]
             for k in range(len(weight_KD))
@@ -63,10 +68,10 @@ class ConvBlock(nnx.Module):
 
     def __init__(self, width: int, kernel: int, rate: float, *, site: int, rngs: nnx.Rngs):
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.expand = nnx.Linear(width, 2 * width, rngs=rngs)
+        self.expand = Linear(width, 2 * width, rngs=rngs)
         self.depthwise = DepthwiseConv(width, kernel, rngs=rngs)
         self.inner_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.project = nnx.Linear(width, width, rngs=rngs)
+        self.project = Linear(width, width, rngs=rngs)
         self.rate, self.site = rate, site
 
     def __call__(

@@ -12,6 +12,7 @@ from jaxlip.data.sentences import CtcSpec
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.conv1d import ConvBlock
 from jaxlip.models.heads import SentenceHeads, SentenceLogits
+from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.norm import FrameNorm, dropout, dropout_seed
 
@@ -52,7 +53,7 @@ class ConvCtcModule(nnx.Module):
         self.input = spec.input
         self.config = config
         self.frame_norm = FrameNorm(spec.input.width)
-        self.stem = nnx.Linear(spec.input.width, width, rngs=rngs)
+        self.stem = Linear(spec.input.width, width, rngs=rngs)
         self.blocks = nnx.List([ConvBlock(width, config.kernel, rate, site=i, rngs=rngs) for i in range(config.blocks)])
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.lstm = BiLstm(width, config.hidden, config.lstm_layers, rate, site=100, rngs=rngs)

@@ -10,8 +10,10 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.config import Component, require
 from jaxlip.data.codes import CodeBatch, CodeSpec
+from jaxlip.models.attention import masked_softmax
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.height_outputs import HeightOutputs
+from jaxlip.models.linear import Linear
 from jaxlip.models.mixture import Mixture
 from jaxlip.models.norm import dropout, dropout_seed
 
@@ -53,7 +55,7 @@ class _Dense(nnx.Module):
     """Linear, layer norm, ReLU, dropout."""
 
     def __init__(self, fan_in: int, out: int, rate: float, *, site: int, rngs: nnx.Rngs):
-        self.linear = nnx.Linear(fan_in, out, rngs=rngs)
+        self.linear = Linear(fan_in, out, rngs=rngs)
         self.norm = nnx.LayerNorm(out, rngs=rngs)
         self.rate, self.site = rate, site
 
@@ -66,9 +68,9 @@ class ColumnAttention(nnx.Module):
     """Self-attention over the columns of a matrix; the mean over the real ones. Columns of padding are not seen."""
 
     def __init__(self, rows: int, width: int, heads: int, rate: float, *, site: int, rngs: nnx.Rngs):
-        self.embed = nnx.Linear(rows, width, rngs=rngs)
-        self.project = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.out = nnx.Linear(width, width, rngs=rngs)
+        self.embed = Linear(rows, width, rngs=rngs)
+        self.project = Linear(width, 3 * width, rngs=rngs)
+        self.out = Linear(width, width, rngs=rngs)
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.heads, self.rate, self.site = heads, rate, site
 
@@ -78,8 +80,8 @@ class ColumnAttention(nnx.Module):
         x_NCH = self.embed(jnp.swapaxes(P_NRC, 1, 2))
         shape = (*x_NCH.shape[:2], self.heads, -1)
         query, key_, value = (part.reshape(shape) for part in jnp.split(self.project(x_NCH), 3, axis=-1))
-        scores = jnp.einsum("nchd,nehd->nhce", query, key_) / np.sqrt(query.shape[-1])
-        weights = jax.nn.softmax(jnp.where(columns_C[None, None, None], scores, -1e9), axis=-1)
+        scores = jnp.einsum("nchd,nehd->nhce", query, key_) * query.shape[-1] ** -0.5
+        weights = masked_softmax(scores, columns_C[None, None, None])
         if key is not None:
             weights = dropout(weights, dropout_seed(key, self.site), self.rate)
         heard_NCH = jnp.einsum("nhce,nehd->nchd", weights, value).reshape(x_NCH.shape)
@@ -104,7 +106,7 @@ class _ExpertHeights(nnx.Module):
         )
         self.final = _Dense(2 * width, width, config.final_dropout, site=4, rngs=rngs)
         self.last = _Dense(width, width // 2, config.last_dropout, site=5, rngs=rngs)
-        self.out = nnx.Linear(width // 2, 1, rngs=rngs)
+        self.out = Linear(width // 2, 1, rngs=rngs)
 
     def __call__(self, batch: CodeBatch, key: Array | None) -> HeightOutputs:
         B, groups = len(batch.matrices[0]), self.spec.groups

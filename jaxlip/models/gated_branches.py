@@ -14,6 +14,7 @@ from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.conv1d import Conv
 from jaxlip.models.graph import GraphEncoder
 from jaxlip.models.heads import GatedLogits, masked_mean
+from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.norm import NormReluDropout, dropout, dropout_seed
 from jaxlip.models.pool import pooled_frames
@@ -59,7 +60,7 @@ class GatedBranchesModule(nnx.Module):
         self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, rngs=rngs)
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=LSTM_SITE, rngs=rngs)
         self.lstm_norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)
-        self.attention_stem = nnx.Linear(2 * hidden, hidden, rngs=rngs)
+        self.attention_stem = Linear(2 * hidden, hidden, rngs=rngs)
         sizes = (hidden, config.heads, config.feed_forward, rate)
         layers = range(config.attention_layers)
         self.attention = nnx.List([EncoderLayer(*sizes, site=ATTENTION_SITE + 3 * i, rngs=rngs) for i in layers])
@@ -67,12 +68,12 @@ class GatedBranchesModule(nnx.Module):
         self.conv_norms = nnx.List([NormReluDropout(hidden, rate=0.0, site=FUSION_SITE - i) for i in (1, 2)])
         widths = (2 * hidden, hidden, hidden)
         self.branch_norms = nnx.List([nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs) for width in widths])
-        self.projections = nnx.List([nnx.Linear(width, hidden, rngs=rngs) for width in widths])
-        self.gate_hidden = nnx.Linear(len(widths) * hidden, hidden, rngs=rngs)
-        self.gate = nnx.Linear(hidden, len(widths), rngs=rngs)
+        self.projections = nnx.List([Linear(width, hidden, rngs=rngs) for width in widths])
+        self.gate_hidden = Linear(len(widths) * hidden, hidden, rngs=rngs)
+        self.gate = Linear(hidden, len(widths), rngs=rngs)
         self.fusion_norm = nnx.LayerNorm(4 * hidden, epsilon=1e-5, rngs=rngs)
-        self.fusion = nnx.Linear(4 * hidden, 2 * hidden, rngs=rngs)
-        self.out = nnx.Linear(2 * hidden, len(spec.classes), rngs=rngs)
+        self.fusion = Linear(4 * hidden, 2 * hidden, rngs=rngs)
+        self.out = Linear(2 * hidden, len(spec.classes), rngs=rngs)
 
     def __call__(self, batch: FaceBatch, key: Array | None) -> GatedLogits:
         clips = self.branches(batch, key)

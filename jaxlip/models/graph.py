@@ -22,7 +22,7 @@ def mix_nodes(mix_VW: Float[Array, "V W"], x_WFD: Float[Array, "W F D"]) -> Floa
     The gradient is written out: the derived one asks for a transposed copy of the activations, which costs more on CPU
     than the product itself.
     """
-    return (mix_VW @ x_WFD.reshape(len(x_WFD), -1)).reshape(-1, *x_WFD.shape[1:])
+    return (mix_VW.astype(x_WFD.dtype) @ x_WFD.reshape(len(x_WFD), -1)).reshape(-1, *x_WFD.shape[1:])
 
 
 mix_nodes.defvjp(
@@ -33,7 +33,8 @@ mix_nodes.defvjp(
 
 def multiply(x_VFD: Float[Array, "V F D"], weight_DH: Float[Array, "D H"]) -> Float[Array, "V F H"]:
     """x W as one matrix product; on CPU its gradient is 1.4 times faster than that of the three-axis product."""
-    return (x_VFD.reshape(-1, x_VFD.shape[-1]) @ weight_DH).reshape(*x_VFD.shape[:2], -1)
+    x_ND = x_VFD.reshape(-1, x_VFD.shape[-1]).astype(weight_DH.dtype)
+    return (x_ND @ weight_DH).reshape(*x_VFD.shape[:2], -1)
 
 
 def _glorot(rngs: nnx.Rngs, fan_in: int, fan_out: int) -> nnx.Param:
@@ -54,6 +55,7 @@ class FactoredGraphConv(nnx.Module):
 
     def __call__(self, node_VFD: Float[Array, "V F Dn"], frame_FD: Float[Array, "F Df"]) -> Float[Array, "V F H"]:
         node_DH, frame_DH = jnp.split(self.weight[...], [self.node_features])
+        node_VFD, frame_FD = node_VFD.astype(node_DH.dtype), frame_FD.astype(node_DH.dtype)
         propagation_VV = jnp.asarray(self.topology.propagation_VV)
         row_sums_V1 = propagation_VV.sum(axis=1, keepdims=True)
         from_nodes_VFH = multiply(mix_nodes(propagation_VV, node_VFD), node_DH)

@@ -13,6 +13,7 @@ from jaxlip.data.face_affect import FaceAffectSpec
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.graph import GraphEncoder
 from jaxlip.models.heads import masked_mean
+from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.norm import dropout, dropout_seed
 
@@ -46,7 +47,7 @@ class GraphAffectModule(nnx.Module):
         self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, rngs=rngs)
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=100, rngs=rngs)
         self.norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)
-        self.out = nnx.Linear(2 * hidden, 2, rngs=rngs)
+        self.out = Linear(2 * hidden, 2, rngs=rngs)
 
     def __call__(self, batch: FaceBatch, key: Array | None) -> Float[Array, "B A"] | Float[Array, "B T A"]:
         frames_BT = batch.frames_BT & batch.examples_B[:, None]

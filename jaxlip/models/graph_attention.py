@@ -9,10 +9,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxlip.face.topology import Topology
+from jaxlip.models.attention import masked_softmax
 from jaxlip.models.graph import multiply
 
 SLOPE = 0.2
-FAR = -1e9
 
 
 class GraphAttentionConv(nnx.Module):
@@ -34,7 +34,7 @@ class GraphAttentionConv(nnx.Module):
         to_VFG = jnp.einsum("vfgh,hg->vfg", x_VFGH, self.attend_to[...])
         edges_VW11 = (self.topology.propagation_VV > 0)[:, :, None, None]
         score_VWFG = jax.nn.leaky_relu(to_VFG[:, None] + from_WFG[None], SLOPE)
-        weight_VWFG = jax.nn.softmax(jnp.where(edges_VW11, score_VWFG, FAR), axis=1)
+        weight_VWFG = masked_softmax(score_VWFG, edges_VW11, axis=1)
         mixed_VFGH = jnp.einsum("vwfg,wfgh->vfgh", weight_VWFG, x_VFGH)
         return mixed_VFGH.reshape(*x_VFD.shape[:2], -1) + self.bias[...][None, None]
 
@@ -49,5 +49,6 @@ class LearnedGraphConv(nnx.Module):
         self.topology = topology
 
     def __call__(self, x_VFD: Float[Array, "V F D"]) -> Float[Array, "V F H"]:
-        mix_VW = jnp.asarray(self.topology.propagation_VV) + self.links[...]
+        links_VW = self.links[...]
+        mix_VW = jnp.asarray(self.topology.propagation_VV, links_VW.dtype) + links_VW
         return jnp.einsum("vw,wfh->vfh", mix_VW, multiply(x_VFD, self.weight[...])) + self.bias[...][None, None]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from jaxlip.models.linear import Linear
 from jaxlip.models.norm import NORMS
 
 
@@ -36,9 +37,9 @@ class Classifier(nnx.Module):
         site: int,
         rngs: nnx.Rngs,
     ):
-        self.hidden = nnx.Linear(fan_in, hidden, rngs=rngs)
+        self.hidden = Linear(fan_in, hidden, rngs=rngs)
         self.norm = NORMS[norm](hidden, rate=dropout, site=site)
-        self.out = nnx.Linear(hidden, classes, rngs=rngs)
+        self.out = Linear(hidden, classes, rngs=rngs)
 
     def __call__(
         self, x_BD: Float[Array, "B D"], examples_B: Bool[Array, " B"], key: Array | None
@@ -78,9 +79,9 @@ class SentenceHeads(nnx.Module):
     """Three linear maps of the same frames; the second and third only help the first to learn."""
 
     def __init__(self, fan_in: int, tokens: int, words: int, *, rngs: nnx.Rngs):
-        self.tokens = nnx.Linear(fan_in, tokens, rngs=rngs)
-        self.words = nnx.Linear(fan_in, words, rngs=rngs)
-        self.spoken = nnx.Linear(fan_in, words, rngs=rngs)
+        self.tokens = Linear(fan_in, tokens, rngs=rngs)
+        self.words = Linear(fan_in, words, rngs=rngs)
+        self.spoken = Linear(fan_in, words, rngs=rngs)
 
     def __call__(self, x_BTD: Float[Array, "B T D"]) -> SentenceLogits:
         return SentenceLogits(self.tokens(x_BTD), self.words(x_BTD), self.spoken(x_BTD))

@@ -23,6 +23,7 @@ from jaxlip.config import Component, require
 from jaxlip.data.codes import CodeBatch, CodeSpec
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.height_outputs import HeightOutputs
+from jaxlip.models.linear import Linear
 from jaxlip.models.set_pooling import Read, Up
 
 LARGEST_BLOCK = 4
@@ -95,10 +96,10 @@ class _Eliminate(nnx.Module):
     """What is left of a 2 x 2 block's corners a, b, c, d: symmetric under exchanging its rows or its columns."""
 
     def __init__(self, fan_in: int, width: int, rngs: nnx.Rngs):
-        self.parity = nnx.Linear(fan_in, width, rngs=rngs)
-        self.difference = nnx.Linear(fan_in + width + 1, 2 * width, rngs=rngs)
-        self.out = nnx.Linear(2 * width, width, rngs=rngs)
-        self.sum = nnx.Linear(fan_in + width, width, rngs=rngs)
+        self.parity = Linear(fan_in, width, rngs=rngs)
+        self.difference = Linear(fan_in + width + 1, 2 * width, rngs=rngs)
+        self.out = Linear(2 * width, width, rngs=rngs)
+        self.sum = Linear(fan_in + width, width, rngs=rngs)
 
     def __call__(self, corners: tuple[Array, ...], sign: Array) -> Array:
         """Corners [..., D] and the sign of their product [..., 1] to [..., H]."""
@@ -116,8 +117,8 @@ class _Corners(nnx.Module):
     """The first elimination, from log magnitudes [..., 4] of a 2 x 2 block and the sign of its product [..., 1]."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
-        self.first = nnx.Linear(5, 2 * width, rngs=rngs)
-        self.second = nnx.Linear(2 * width, width, rngs=rngs)
+        self.first = Linear(5, 2 * width, rngs=rngs)
+        self.second = Linear(2 * width, width, rngs=rngs)
 
     def __call__(self, logs: Array, sign: Array) -> Array:
         a, b, c, d = (logs[..., i : i + 1] for i in range(4))
@@ -129,13 +130,13 @@ class _Blocks(nnx.Module):
     """Tokens of square submatrices from their entries."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
-        self.entry_in = nnx.Linear(1, width, rngs=rngs)
-        self.entry_out = nnx.Linear(width, width, rngs=rngs)
+        self.entry_in = Linear(1, width, rngs=rngs)
+        self.entry_out = Linear(width, width, rngs=rngs)
         self.corners = _Corners(width, rngs)
-        self.pair_out = nnx.Linear(width, width, rngs=rngs)
+        self.pair_out = Linear(width, width, rngs=rngs)
         self.third = _Eliminate(width, width, rngs)
         self.fourth = _Eliminate(width, width, rngs)
-        self.pivot = nnx.Linear(1, width, rngs=rngs)
+        self.pivot = Linear(1, width, rngs=rngs)
 
     def __call__(self, logs_EB: Array, signs_EB: Array, lattice: _Lattice) -> list[Array]:
         """[N, B, H] for every size from 1 on."""
@@ -198,7 +199,7 @@ class _LearnedMinors(nnx.Module):
         self.spec = spec
         self.blocks = _Blocks(width, rngs)
         self.kinds = nnx.Param(0.1 * jax.random.normal(rngs.params(), (sizes, len(spec.ks), width)))
-        self.context = nnx.Linear(width, width, rngs=rngs)
+        self.context = Linear(width, width, rngs=rngs)
         self.up = nnx.List([Up(width, rngs) for _ in range(levels)])
         self.read = nnx.List([Read(width, rngs) for _ in spec.groups])
 

@@ -18,6 +18,7 @@ from jaxlip.mheight.exact import absolute_minors, reaches, tables
 from jaxlip.mheight.features import CAP
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.height_outputs import HeightOutputs
+from jaxlip.models.linear import Linear
 from jaxlip.models.set_pooling import Read, Up
 
 SPREAD = 4.0
@@ -64,7 +65,7 @@ class _LearnedSweep(nnx.Module):
         self.spec = spec
         # A set of k + 1 columns is a token already.
         levels = max(spec.n - k - m for k, m in spec.groups)
-        self.norm = nnx.Linear(1, config.width, rngs=rngs)
+        self.norm = Linear(1, config.width, rngs=rngs)
         self.up = nnx.List([Up(config.width, rngs) for _ in range(levels)])
         self.read = nnx.List([Read(config.width, rngs) for _ in spec.groups])
 

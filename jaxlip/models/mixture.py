@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxlip.models.linear import Linear
 from jaxlip.models.norm import dropout, dropout_seed
 
 
@@ -19,7 +20,9 @@ class Experts(nnx.Module):
         self.bias_out = nnx.Param(jnp.zeros((count, out)))
 
     def __call__(self, x_BD: Float[Array, "B D"], key: Array | None) -> Float[Array, "B E H"]:
-        hidden_BEH = jax.nn.relu(jnp.einsum("bd,edh->beh", x_BD, self.weight_in[...]) + self.bias_in[...][None])
+        weight_EDH = self.weight_in[...]
+        x_BD = x_BD.astype(weight_EDH.dtype)
+        hidden_BEH = jax.nn.relu(jnp.einsum("bd,edh->beh", x_BD, weight_EDH) + self.bias_in[...][None])
         if key is not None:
             parts = [
                 dropout(hidden_BEH[:, e], dropout_seed(key, self.site + e), rate) for e, rate in enumerate(self.rates)
@@ -38,7 +41,7 @@ class Mixture(nnx.Module):
         self, fan_in: int, gate_in: int, hidden: int, out: int, rates: tuple[float, ...], *, site: int, rngs: nnx.Rngs
     ):
         self.experts = Experts(fan_in, hidden, out, rates, site=site, rngs=rngs)
-        self.gate = nnx.Linear(gate_in, len(rates), rngs=rngs)
+        self.gate = Linear(gate_in, len(rates), rngs=rngs)
 
     def __call__(
         self, x_BD: Float[Array, "B D"], gate_BD: Float[Array, "B D2"], key: Array | None

@@ -23,6 +23,7 @@ from jaxlip.holistic.layout import FACE, HANDS, POSE, TEMPORAL
 from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.conv1d import Conv, DepthwiseConv, strided
 from jaxlip.models.heads import SentenceLogits, masked_mean
+from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstmLayer, LstmLayer
 from jaxlip.models.norm import BatchNorm, dropout, dropout_seed
 
@@ -95,9 +96,9 @@ class ModalityEncoder(nnx.Module):
 
     def __init__(self, fan_in: int, out: int, rate: float, *, hidden: int | None, site: int, rngs: nnx.Rngs):
         hidden = (fan_in + out) // 2 if hidden is None else hidden
-        self.hidden = nnx.Linear(fan_in, hidden, rngs=rngs)
+        self.hidden = Linear(fan_in, hidden, rngs=rngs)
         self.hidden_norm = nnx.LayerNorm(hidden, epsilon=1e-5, rngs=rngs)
-        self.out = nnx.Linear(hidden, out, rngs=rngs)
+        self.out = Linear(hidden, out, rngs=rngs)
         self.out_norm = nnx.LayerNorm(out, epsilon=1e-5, rngs=rngs)
         self.rate, self.site = rate, site
 
@@ -112,8 +113,8 @@ class SqueezeExcite(nnx.Module):
     """Every channel times a gate that sees the mean of all channels over the clip's real steps."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
-        self.squeeze = nnx.Linear(channels, channels // REDUCTION, rngs=rngs)
-        self.excite = nnx.Linear(channels // REDUCTION, channels, rngs=rngs)
+        self.squeeze = Linear(channels, channels // REDUCTION, rngs=rngs)
+        self.excite = Linear(channels // REDUCTION, channels, rngs=rngs)
 
     def __call__(self, x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         gate_BD = jax.nn.hard_sigmoid(self.excite(jax.nn.relu(self.squeeze(masked_mean(x_BTD, real_BT)))))
@@ -173,15 +174,15 @@ class MobileNet1dModule(nnx.Module):
             ]
         )
         # Stride and kernel are equal, so that no two steps overlap: a step's frames are one linear map of it.
-        self.spread = nnx.Linear(BLOCKS[-1].out, (STRIDE if config.upsample else 1) * WIDTH, use_bias=False, rngs=rngs)
+        self.spread = Linear(BLOCKS[-1].out, (STRIDE if config.upsample else 1) * WIDTH, use_bias=False, rngs=rngs)
         self.spread_bias = nnx.Param(jnp.zeros(WIDTH))
         self.spread_norm = BatchNorm(WIDTH)
         self.smooth = Conv(WIDTH, WIDTH, 3, bias=True, rngs=rngs)
         self.smooth_norm = BatchNorm(WIDTH)
         layer = BiLstmLayer if config.bidirectional else LstmLayer
         self.lstm = layer(WIDTH, WIDTH, rngs=rngs)
-        self.tokens = nnx.Linear((2 if config.bidirectional else 1) * WIDTH, classes, rngs=rngs)
-        self.early = nnx.Linear(WIDTH, classes, rngs=rngs) if config.early else None
+        self.tokens = Linear((2 if config.bidirectional else 1) * WIDTH, classes, rngs=rngs)
+        self.early = Linear(WIDTH, classes, rngs=rngs) if config.early else None
 
     def __call__(self, batch: FaceBatch, key: Array | None) -> SentenceLogits:
         frames_BT = batch.frames_BT & batch.examples_B[:, None]

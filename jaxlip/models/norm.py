@@ -49,7 +49,9 @@ def dropout(x: Float[Array, "..."], seed_2: UInt32[Array, " 2"], rate: float) ->
 
 
 def _moments(z_VFH, real_F):
-    """Mean and biased variance [H] over all nodes of real frames, in two passes, and the number of elements."""
+    """Mean and biased variance [H] over all nodes of real frames, in two passes, and the number of elements; in float32
+    or better, whatever z is."""
+    z_VFH = z_VFH.astype(jnp.promote_types(z_VFH.dtype, jnp.float32))
     weight_1F1 = real_F[None, :, None].astype(z_VFH.dtype)
     n = jnp.maximum(weight_1F1.sum(), 1) * z_VFH.shape[0]
     mean_H = jnp.sum(z_VFH * weight_1F1, axis=(0, 1)) / n
@@ -58,6 +60,7 @@ def _moments(z_VFH, real_F):
 
 
 def _activate(z_VFH, mean_H, inverse_H, scale_H, bias_H):
+    """In the precision of the moments; what uses it goes back to that of z."""
     return (z_VFH - mean_H[None, None]) * (inverse_H * scale_H)[None, None] + bias_H[None, None]
 
 
@@ -82,21 +85,22 @@ def _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
     inverse_H = jax.lax.rsqrt(var_H + EPSILON)
     active_VFH = jnp.maximum(_activate(z_VFH, mean_H, inverse_H, scale_H, bias_H), 0)
     out_VFH = jnp.where(_kept(z_VFH.shape, real_F, seed_2, rate), active_VFH / (1 - rate), 0)
-    return (out_VFH, mean_H, var_H), (z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n)
+    return (out_VFH.astype(z_VFH.dtype), mean_H, var_H), (z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n)
 
 
 def _norm_relu_dropout_backward(rate, residuals, cotangents):
     z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n = residuals
     kept_VFH = _kept(z_VFH.shape, real_F, seed_2, rate)
     positive_VFH = _activate(z_VFH, mean_H, inverse_H, scale_H, bias_H) > 0
-    active_VFH = jnp.where(kept_VFH & positive_VFH, cotangents[0] / (1 - rate), 0)
+    active_VFH = jnp.where(kept_VFH & positive_VFH, cotangents[0].astype(mean_H.dtype) / (1 - rate), 0)
     centred_VFH = z_VFH - mean_H[None, None]
     d_bias_H = active_VFH.sum(axis=(0, 1))
     d_scale_H = jnp.sum(active_VFH * centred_VFH, axis=(0, 1)) * inverse_H
     # The batch's own mean and variance move with z: their share is taken off at every real element.
     through_moments_VFH = (d_bias_H[None, None] + centred_VFH * (inverse_H * d_scale_H)[None, None]) / n
     own_VFH = active_VFH - jnp.where(real_F[None, :, None], through_moments_VFH, 0)
-    return own_VFH * (scale_H * inverse_H)[None, None], None, d_scale_H, d_bias_H, None
+    d_z_VFH = (own_VFH * (scale_H * inverse_H)[None, None]).astype(z_VFH.dtype)
+    return d_z_VFH, None, d_scale_H.astype(scale_H.dtype), d_bias_H.astype(bias_H.dtype), None
 
 
 norm_relu_dropout.defvjp(_norm_relu_dropout_forward, _norm_relu_dropout_backward)
@@ -120,7 +124,7 @@ class NormReluDropout(nnx.Module):
         if key is None:
             inverse_H = jax.lax.rsqrt(self.var[...] + EPSILON)
             active_VFH = jnp.maximum(_activate(z_VFH, self.mean[...], inverse_H, self.scale[...], self.bias[...]), 0)
-            return jnp.where(real_F[None, :, None], active_VFH, 0)
+            return jnp.where(real_F[None, :, None], active_VFH, 0).astype(z_VFH.dtype)
         seed_2 = dropout_seed(key, self.site)
         args = (z_VFH, real_F, self.scale[...], self.bias[...], seed_2, self.rate)
         out_VFH, mean_H, var_H = norm_relu_dropout(*args)  # type: ignore[misc]
@@ -180,7 +184,8 @@ class BatchNorm(nnx.Module):
             unbiased_D = jax.lax.stop_gradient(var_D) * (n / jnp.maximum(n - 1, 1))
             self.mean[...] = (1 - rate) * self.mean[...] + rate * jax.lax.stop_gradient(mean_D)
             self.var[...] = (1 - rate) * self.var[...] + rate * unbiased_D
-        return _activate(x_BTD, mean_D, jax.lax.rsqrt(var_D + EPSILON), self.scale[...], self.bias[...])
+        inverse_D = jax.lax.rsqrt(var_D + EPSILON)
+        return _activate(x_BTD, mean_D, inverse_D, self.scale[...], self.bias[...]).astype(x_BTD.dtype)
 
 
 class FrameNorm(nnx.Module):

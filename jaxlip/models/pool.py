@@ -3,16 +3,15 @@
 import dataclasses
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from jaxlip.config import Component
 from jaxlip.data.batches import FaceBatch
+from jaxlip.models.attention import masked_softmax
 from jaxlip.models.heads import masked_mean
-
-FAR = -1e9
+from jaxlip.models.linear import Linear
 
 
 def pooled_frames(batch: FaceBatch, pool: str) -> Bool[Array, "B T"]:
@@ -58,12 +57,12 @@ class Mean(nnx.Module):
 
 class Attention(nnx.Module):
     def __init__(self, width: int, hidden: int, over: str, *, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(width, hidden, rngs=rngs)
-        self.score = nnx.Linear(hidden, 1, rngs=rngs)
+        self.hidden = Linear(width, hidden, rngs=rngs)
+        self.score = Linear(hidden, 1, rngs=rngs)
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.over = over
 
     def __call__(self, x_BTD: Float[Array, "B T D"], batch: FaceBatch) -> Float[Array, "B D"]:
         score_BT = self.score(jnp.tanh(self.hidden(x_BTD)))[..., 0]
-        weight_BT = jax.nn.softmax(jnp.where(pooled_frames(batch, self.over), score_BT, FAR), axis=1)
+        weight_BT = masked_softmax(score_BT, pooled_frames(batch, self.over), axis=1)
         return self.norm(jnp.einsum("bt,btd->bd", weight_BT, x_BTD))

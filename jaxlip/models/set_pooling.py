@@ -8,13 +8,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxlip.models.linear import Linear
+
 
 class Up(nnx.Module):
     """Tokens of sets of columns from those of their subsets with one column less."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(3 * width, width, rngs=rngs)
-        self.out = nnx.Linear(width, width, rngs=rngs)
+        self.hidden = Linear(3 * width, width, rngs=rngs)
+        self.out = Linear(width, width, rngs=rngs)
 
     def __call__(self, tokens_NBH: Array, subsets_NI: np.ndarray, *, lowest: bool) -> Array:
         below = [tokens_NBH[index_N] for index_N in subsets_NI.T]
@@ -28,8 +30,8 @@ class Read(nnx.Module):
     """One number from a set of tokens."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(3 * width, width, rngs=rngs)
-        self.out = nnx.Linear(width, 1, rngs=rngs)
+        self.hidden = Linear(3 * width, width, rngs=rngs)
+        self.out = Linear(width, 1, rngs=rngs)
 
     def __call__(self, tokens_NBH: Array) -> Float[Array, " B"]:
         pooled = jnp.concatenate([tokens_NBH.max(axis=0), tokens_NBH.mean(axis=0), tokens_NBH.min(axis=0)], axis=-1)

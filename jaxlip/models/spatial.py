@@ -15,6 +15,7 @@ from jaxlip.config import Component, require
 from jaxlip.face.features import Features
 from jaxlip.models.graph import GraphEncoder
 from jaxlip.models.graph_attention import GraphAttentionConv, LearnedGraphConv
+from jaxlip.models.linear import Linear
 from jaxlip.models.norm import NORMS, FrameNorm, NormReluDropout, dropout, dropout_seed
 
 LANDMARK_SITE = 300
@@ -70,7 +71,7 @@ class GraphAttention(Component):
         sizes = [sum(spec.input.sizes)] + [wide] * (self.layers - 1)
         convs = [GraphAttentionConv(spec.topology, size, self.hidden, self.heads, rngs=rngs) for size in sizes]
         norms = [NORMS[self.norm](wide, rate=self.dropout, site=i) for i in range(self.layers)]
-        return NodeStage(convs, norms, nnx.Linear(wide, self.hidden, rngs=rngs), 2 * self.hidden)
+        return NodeStage(convs, norms, Linear(wide, self.hidden, rngs=rngs), 2 * self.hidden)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,7 @@ class GraphStage(nnx.Module):
 class NodeStage(nnx.Module):
     """Convolutions of nodes that carry every feature, each with its norm, then an optional map of every node."""
 
-    def __init__(self, convs: Sequence[Any], norms: Sequence[NormReluDropout], out: nnx.Linear | None, width: int):
+    def __init__(self, convs: Sequence[Any], norms: Sequence[NormReluDropout], out: Linear | None, width: int):
         self.convs, self.norms, self.out = nnx.List(convs), nnx.List(norms), out
         self.width = width
 
@@ -144,7 +145,7 @@ class NodeStage(nnx.Module):
 class LandmarkStage(nnx.Module):
     def __init__(self, fan_in: int, width: int, rate: float, *, rngs: nnx.Rngs):
         self.frame_norm = FrameNorm(fan_in)
-        self.stem = nnx.Linear(fan_in, width, rngs=rngs)
+        self.stem = Linear(fan_in, width, rngs=rngs)
         self.rate, self.width = rate, width
 
     def __call__(self, features: Features, frames_BT: Bool[Array, "B T"], key: Array | None) -> Float[Array, "B T D"]:

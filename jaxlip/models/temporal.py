@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.config import Component, require
 from jaxlip.models.conv1d import ConvBlock
+from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.transformer import EncoderLayer, sinusoids
 
@@ -121,7 +122,7 @@ class LstmStage(nnx.Module):
 class TransformerStage(nnx.Module):
     def __init__(self, config: Transformer, fan_in: int, site: int, *, rngs: nnx.Rngs):
         self.width, self.positions = config.width, config.positions
-        self.stem = nnx.Linear(fan_in, config.width, rngs=rngs)
+        self.stem = Linear(fan_in, config.width, rngs=rngs)
         sizes = (config.width, config.heads, config.feed_forward, config.dropout)
         self.layers = nnx.List([EncoderLayer(*sizes, site=site + 3 * i, rngs=rngs) for i in range(config.layers)])
 
@@ -139,7 +140,7 @@ class TransformerStage(nnx.Module):
 class ConvolutionStage(nnx.Module):
     def __init__(self, config: Convolutions, fan_in: int, site: int, *, rngs: nnx.Rngs):
         self.width = config.width
-        self.stem = nnx.Linear(fan_in, config.width, rngs=rngs) if fan_in != config.width else None
+        self.stem = Linear(fan_in, config.width, rngs=rngs) if fan_in != config.width else None
         sizes = (config.width, config.kernel, config.dropout)
         self.blocks = nnx.List([ConvBlock(*sizes, site=site + i, rngs=rngs) for i in range(config.blocks)])
         self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs)

@@ -6,9 +6,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from jaxlip.models.attention import masked_softmax
+from jaxlip.models.linear import Linear
 from jaxlip.models.norm import dropout, dropout_seed
-
-FAR = -1e9
 
 
 def sinusoids(frames: int, width: int) -> Float[np.ndarray, "T D"]:
@@ -21,11 +21,11 @@ class EncoderLayer(nnx.Module):
     """LN(x + attention(x)), then LN(x + Linear(ReLU(Linear(x)))). A frame that is not real is not attended to."""
 
     def __init__(self, width: int, heads: int, feed_forward: int, rate: float, *, site: int, rngs: nnx.Rngs):
-        self.query_key_value = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.out = nnx.Linear(width, width, rngs=rngs)
+        self.query_key_value = Linear(width, 3 * width, rngs=rngs)
+        self.out = Linear(width, width, rngs=rngs)
         self.attention_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.expand = nnx.Linear(width, feed_forward, rngs=rngs)
-        self.contract = nnx.Linear(feed_forward, width, rngs=rngs)
+        self.expand = Linear(width, feed_forward, rngs=rngs)
+        self.contract = Linear(feed_forward, width, rngs=rngs)
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.heads, self.rate, self.site = heads, rate, site
 
@@ -43,5 +43,5 @@ class EncoderLayer(nnx.Module):
         shape = (*frames_BT.shape, 3, self.heads, -1)
         query, key, value = jnp.moveaxis(self.query_key_value(x_BTD).reshape(shape), 2, 0)
         score_BHTS = jnp.einsum("bthd,bshd->bhts", query, key) * query.shape[-1] ** -0.5
-        weight_BHTS = jax.nn.softmax(jnp.where(frames_BT[:, None, None], score_BHTS, FAR), axis=-1)
+        weight_BHTS = masked_softmax(score_BHTS, frames_BT[:, None, None])
         return self.out(jnp.einsum("bhts,bshd->bthd", weight_BHTS, value).reshape(x_BTD.shape))
