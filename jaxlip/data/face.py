@@ -12,6 +12,7 @@ import numpy as np
 from jaxlip.config import Component, require
 from jaxlip.data.batches import Split, bucket_of
 from jaxlip.data.clips import FARTHEST, Affect, Clip, ClipRef, SpokenWord
+from jaxlip.data.pronunciations import Pronunciations
 from jaxlip.data.sources import SOURCES, Slots
 from jaxlip.data.sources.visemes import Visemes
 from jaxlip.face.features import FEATURE_SETS, FaceInput, fit_standardizer, stored_ids
@@ -92,6 +93,10 @@ class FaceData(Component):
     def slots(self) -> Slots:
         """The grammar of the source, if it has one."""
         return SOURCES[self.source].slots(self)
+
+    def pronunciations(self) -> Pronunciations:
+        """The sounds of the source's words, where it knows them."""
+        return SOURCES[self.source].pronunciations(self)
 
     def clips(self) -> Iterator[tuple[ClipRef, Clip | str]]:
         """Every clip of the source, or the reason why it cannot be used."""

@@ -1,21 +1,25 @@
-"""Text <-> token ids, both ways, for CTC: characters, words or sentencepiece pieces. Blank is id 0. Imports no jax."""
+"""Text <-> token ids, both ways, for CTC: characters, words, sounds or sentencepiece pieces. Blank is id 0. Imports no
+jax."""
 
 import base64
 import binascii
 import dataclasses
 import functools
 import io
+import itertools
 import operator
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 from jaxlip.config import Component, require
 from jaxlip.errors import UserError
 
 BLANK = 0
-UNITS = ("characters", "words", "pieces")
+UNITS = ("characters", "words", "sounds", "pieces")
+SPACED = ("characters", "sounds")
+"""Units with a token " " between words."""
 # What sentencepiece writes for a space (U+2581).
 SPACE = "▁"
 # Typographic (U+2019), modifier letter (U+02BC) and full-width (U+FF07) apostrophes.
@@ -76,12 +80,15 @@ class Vocabulary(Component):
     """
 
     unit: str
-    """One of UNITS. Characters are code points of the text in NFC, spaces among them."""
+    """One of UNITS. Characters are code points of the text in NFC, spaces among them; sounds are those of a
+    pronunciation, spaces between words."""
     tokens: tuple[str, ...]
     """Token i has id i + 1; id 0 is the blank, which is no token."""
     rules: TextRules = TextRules()
     pieces: str | None = dataclasses.field(default=None, repr=False)
     """The sentencepiece model, serialised and in base64; for the unit "pieces" alone."""
+    pronunciations: tuple[tuple[str, tuple[str, ...]], ...] = dataclasses.field(default=(), repr=False)
+    """(word, its sounds) of every word that can be written; for the unit "sounds" alone."""
 
     def __post_init__(self):
         require(self.unit in UNITS, self, "unit", f"one of {', '.join(UNITS)}")
@@ -89,6 +96,8 @@ class Vocabulary(Component):
             raise ValueError("Vocabulary.tokens=() must hold at least one token.")
         if (self.pieces is not None) != (self.unit == "pieces"):
             raise ValueError(f"Vocabulary.pieces must hold a model if the unit is pieces, and only then: {self.unit}.")
+        if bool(self.pronunciations) != (self.unit == "sounds"):
+            raise ValueError(f"Vocabulary.pronunciations belong to the unit sounds, and only to it: {self.unit}.")
         seen = set()
         for i, token in enumerate(self.tokens):
             if fault := "new" if token in seen else self._fault(token):
@@ -103,6 +112,8 @@ class Vocabulary(Component):
             return "" if not any(map(str.isspace, token)) else f"without white space ({SPACE} stands for it)"
         if self.unit == "words":
             return "" if self.rules(token) == token and " " not in token else "one word as the rules write it"
+        if self.unit == "sounds":
+            return "" if token == " " or not any(map(str.isspace, token)) else "without white space"
         if len(token) > 1:
             return "one character"
         # A lone apostrophe is no word, so the rules would drop it.
@@ -119,6 +130,27 @@ class Vocabulary(Component):
         """The words of the texts, sorted, or as they first occur if `ordered`. Raises UserError if there are none."""
         words = dict.fromkeys(word for text in _written(texts, rules) for word in text.split())
         return cls(unit="words", tokens=tuple(words if ordered else sorted(words)), rules=rules)
+
+    @classmethod
+    def of_sounds(cls, sounds_of: Mapping[str, Sequence[str]], rules: TextRules = TextRules()) -> "Vocabulary":
+        """The sounds of these words, sorted, and the space between words.
+
+        Raises UserError where there are no words, where the rules write one otherwise, or where two sound alike: what
+        is read could not be told apart.
+        """
+        _written(sounds_of, rules)
+        word_of: dict[tuple[str, ...], str] = {}
+        for word, sounds in sounds_of.items():
+            if rules(word) != word or " " in word:
+                raise UserError(f"pronunciation of {word!r}: not one word as the rules write it, {rules(word)!r}.")
+            if (other := word_of.setdefault(tuple(sounds), word)) != word:
+                raise UserError(
+                    f"{other!r} and {word!r} sound alike ({' '.join(sounds)}), so that they could not be told apart; "
+                    "leave one out, or read characters or words."
+                )
+        tokens = (" ", *sorted({sound for sounds in word_of for sound in sounds}))
+        pronunciations = tuple((word, sounds) for sounds, word in word_of.items())
+        return cls(unit="sounds", tokens=tokens, rules=rules, pronunciations=pronunciations)
 
     @classmethod
     def of_pieces(cls, texts: Iterable[str], size: int, rules: TextRules = TextRules()) -> "Vocabulary":
@@ -145,16 +177,44 @@ class Vocabulary(Component):
     def _id_of(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens, start=1)}
 
+    @functools.cached_property
+    def _sounds_of(self) -> dict[str, tuple[str, ...]]:
+        return dict(self.pronunciations)
+
+    @functools.cached_property
+    def _word_of(self) -> dict[tuple[str, ...], str]:
+        return {sounds: word for word, sounds in self.pronunciations}
+
+    def word_of(self, sounds: Iterable[str]) -> str:
+        """The word with these sounds; /B.IH/ where there is none."""
+        sounds = tuple(sounds)
+        return self._word_of.get(sounds) or f"/{'.'.join(sounds)}/"
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of the text as the rules write it; () if that is empty. Raises UnknownToken."""
         written = self.rules(text)
         if self.unit == "pieces" and SPACE in written:
             raise self._unknown("character", SPACE, text)
-        parts = self._cut(written) if self.unit == "pieces" else written.split() if self.unit == "words" else written
+        parts = self._parts(written, text)
         for part in parts:
             if part not in self._id_of:
                 raise self._unknown({"characters": "character", "words": "word"}.get(self.unit, "piece"), part, text)
         return tuple(self._id_of[part] for part in parts)
+
+    def _parts(self, written: str, text: str) -> Sequence[str]:
+        """The tokens of a text; what is no token comes as it stands."""
+        if self.unit == "pieces":
+            return self._cut(written)
+        if self.unit == "words":
+            return written.split()
+        if self.unit == "characters":
+            return written
+        parts: list[str] = []
+        for word in written.split():
+            if word not in self._sounds_of:
+                raise self._unknown("word", word, text)
+            parts += ([" "] if parts else []) + list(self._sounds_of[word])
+        return parts
 
     def _unknown(self, what: str, part: str, text: str) -> UnknownToken:
         return UnknownToken(
@@ -185,6 +245,9 @@ class Vocabulary(Component):
             if not 0 < number < len(self):
                 raise ValueError(f"id {number} is no token; this vocabulary has ids 1 to {len(self) - 1}")
             parts.append(self.tokens[number - 1])
+        if self.unit == "sounds":
+            spoken = [list(group) for space, group in itertools.groupby(parts, " ".__eq__) if not space]
+            return " ".join(map(self.word_of, spoken))
         text = (" " if self.unit == "words" else "").join(parts)
         return text.replace(SPACE, " ").removeprefix(" ") if self.unit == "pieces" else text
 

@@ -138,7 +138,7 @@ class WordLm:
         scores = []
         new: list[Any] = self._states.keys[len(self._over) :]
         for state, word in new:
-            after, log_p = self._model.score(state, word) if word else (state, 0.0)
+            after, log_p = self._model.score(state, self._spelling.word_of(word)) if word else (state, 0.0)
             self._over.append(after)
             scores.append(self._weight * log_p + self._bonus if word else 0.0)
         if scores:

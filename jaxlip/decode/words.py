@@ -1,7 +1,7 @@
-"""How token ids make up words: spaces between characters, whole words, or pieces that mark the head of a word."""
+"""How token ids make up words: spaces between characters or sounds, whole words, or pieces that mark a word's head."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +20,7 @@ class Vocabulary(Protocol):
 
     @property
     def unit(self) -> str:
-        """One of characters (the token " " separates words), words and pieces."""
+        """One of characters and sounds (the token " " separates words), words and pieces."""
         ...
 
     @property
@@ -32,21 +32,32 @@ class Vocabulary(Protocol):
 
     def decode(self, ids: Iterable[int]) -> str: ...
 
+    def word_of(self, sounds: Iterable[str]) -> str:
+        """Of the unit sounds."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """Tokens as parts of words: the text that each adds to a word, and whether it ends the word before it."""
+    """Tokens as parts of words: the text that each adds to a word, whether it ends the word before it, and the word
+    that such a text is."""
 
     texts: tuple[str, ...]
     """By id; "" for the blank and the space."""
     ends_K: Bool[np.ndarray, " K"]
+    word_of: Callable[[str], str] = str
 
     @classmethod
     def of(cls, vocabulary: Vocabulary) -> "Spelling":
         """Raises UserError for pieces that reach over the edge of a word."""
+        word_of = str
         if vocabulary.unit == "characters":
             texts = ["" if token == SPACE else token for token in vocabulary.tokens]
             ends = [token == SPACE for token in vocabulary.tokens]
+        elif vocabulary.unit == "sounds":
+            texts = ["" if token == SPACE else f"{token} " for token in vocabulary.tokens]
+            ends = [token == SPACE for token in vocabulary.tokens]
+            word_of = lambda text: vocabulary.word_of(text.split())  # noqa: E731
         elif vocabulary.unit == "words":
             texts, ends = list(vocabulary.tokens), [True] * len(vocabulary.tokens)
         else:
@@ -58,7 +69,7 @@ class Spelling:
                         f"piece {token!r} of the vocabulary spans more than one word, so words cannot be told apart; "
                         "train the pieces with split_by_whitespace."
                     )
-        return cls(texts=("", *texts), ends_K=np.array([False, *ends]))
+        return cls(texts=("", *texts), ends_K=np.array([False, *ends]), word_of=word_of)
 
     def words(self, tokens: Iterable[int]) -> list[tuple[str, int, int]]:
         """(word, first, end) of token ids: the places of its tokens, end exclusive, spaces left out."""
@@ -66,11 +77,11 @@ class Spelling:
         text, first, end = "", 0, 0
         for place, token in enumerate(tokens):
             if self.ends_K[token] and text:
-                words.append((text, first, end))
+                words.append((self.word_of(text), first, end))
                 text = ""
             if self.texts[token]:
                 text, first, end = text + self.texts[token], first if text else place, place + 1
-        return [*words, (text, first, end)] if text else words
+        return [*words, (self.word_of(text), first, end)] if text else words
 
 
 def spell(word: str, vocabulary: Vocabulary, where: str) -> tuple[int, ...]:
@@ -86,7 +97,7 @@ def spell(word: str, vocabulary: Vocabulary, where: str) -> tuple[int, ...]:
 
 def separator(vocabulary: Vocabulary, where: str) -> int | None:
     """The id of the token that stands between words; None if there is no such token. Raises UserError."""
-    if vocabulary.unit != "characters":
+    if vocabulary.unit not in ("characters", "sounds"):
         return None
     if SPACE not in vocabulary.tokens:
         raise UserError(f"{where}: the vocabulary has no space to separate words; build it from whole sentences.")

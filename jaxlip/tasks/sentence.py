@@ -1,6 +1,7 @@
 """Sentences: one clip -> what is said in it, by connectionist temporal classification."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ from jaxlip.config import require
 from jaxlip.data.batches import Corpus, FaceBatch
 from jaxlip.data.clips import SpokenWord
 from jaxlip.data.face import Example, FaceClip, FaceData
+from jaxlip.data.pronunciations import Pronunciations, pronounced, read_pronunciations
 from jaxlip.data.sentences import SentenceSpec, load_sentences, sentence_shapes
 from jaxlip.data.stretches import put_together, stretches
 from jaxlip.data.vocab import Vocabulary
+from jaxlip.errors import UserError
 from jaxlip.face.augment import Augment, augment, check_flip
 from jaxlip.models.members import by_voice
 from jaxlip.tasks.answer import Answer
@@ -21,7 +24,7 @@ from jaxlip.tasks.ctc import Ctc, Voices
 from jaxlip.tasks.splice import spliced
 from jaxlip.tasks.transcribe import decoders, timings
 
-UNITS = ("characters", "words", "pieces")
+UNITS = ("characters", "words", "sounds", "pieces")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,11 @@ class Sentence(Ctc):
     """Sentences from lips."""
 
     unit: str = "characters"
-    """What is read: characters, words, or pieces of words."""
+    """What is read: characters, words, pieces of words, or the sounds of a pronunciation: letters that are spelled
+    (b, bee) share theirs with words, and lips show sounds, not spelling."""
+    pronunciations: str | None = None
+    """Dictionary of the unit sounds, a line `word sound sound ...` a word, as CMUdict has it; None: the source's own,
+    which GRID has."""
     pieces: int = 60
     """Vocabulary size of unit pieces."""
     augment: Augment = Augment()
@@ -40,16 +47,19 @@ class Sentence(Ctc):
 
     def __post_init__(self):
         require(self.unit in UNITS, self, "unit", f"one of {', '.join(UNITS)}")
+        require(
+            self.pronunciations is None or self.unit == "sounds", self, "pronunciations", "None unless sounds are read"
+        )
         require(0 <= self.splice <= 1, self, "splice", "in [0, 1]")
         require(not self.splice or self.unit != "pieces", self, "splice", "0 where pieces are read")
         super().__post_init__()
 
     def corpus(self, data: FaceData) -> Corpus:
         check_flip(self.augment, data.preset)
-        return load_sentences(data, self._vocabulary)
+        return load_sentences(data, functools.partial(self._vocabulary, data))
 
     def shape_spec(self, data: FaceData) -> SentenceSpec:
-        return sentence_shapes(data, self._vocabulary)
+        return sentence_shapes(data, functools.partial(self._vocabulary, data))
 
     def vary_once(self, batch: FaceBatch, spec: SentenceSpec, key: Array) -> FaceBatch:
         if self.splice:
@@ -106,12 +116,25 @@ class Sentence(Ctc):
         words = [dataclasses.replace(word, start=word.start / fps, end=word.end / fps) for word in timed]
         return Answer(text=text, words=tuple(words), notes=notes)
 
-    def _vocabulary(self, words: tuple[str, ...]) -> Vocabulary:
+    def _vocabulary(self, data: FaceData, words: tuple[str, ...]) -> Vocabulary:
         if self.unit == "words":
             return Vocabulary.of_words(words)
         if self.unit == "pieces":
             return Vocabulary.of_pieces(words, self.pieces)
+        if self.unit == "sounds":
+            return Vocabulary.of_sounds(self._sounds_of(data, words))
         return Vocabulary.of_characters([" ".join(words)])
+
+    def _sounds_of(self, data: FaceData, words: tuple[str, ...]) -> Pronunciations:
+        if self.pronunciations:
+            return pronounced(words, read_pronunciations(self.pronunciations), self.pronunciations)
+        known = data.pronunciations()
+        if not known:
+            raise UserError(
+                f"source {data.source} knows no pronunciations: task.pronunciations names a dictionary file, with a "
+                "line `word sound sound ...` for every word."
+            )
+        return pronounced(words, known, f"source {data.source}")
 
 
 def _between_words(vocabulary: Vocabulary) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jaxlip.data.clips import Clip, ClipRef, DamagedClip
+from jaxlip.data.pronunciations import Pronunciations
 from jaxlip.data.sources import (
     extracted,
     fingerspelling,
@@ -34,6 +35,8 @@ class Source:
     """What people should know about how the data are read."""
     slots: Callable[[Any], Slots] = lambda data: ()
     """The grammar of a source whose every sentence takes one word from each of these, in order; else empty."""
+    pronunciations: Callable[[Any], Pronunciations] = lambda data: {}
+    """The sounds of its words, where a source knows them."""
     fps: float = 25.0
     """Frames a second of its clips: what is to be read by a model that was trained on them must be brought to it."""
 
@@ -53,7 +56,12 @@ SOURCES: dict[str, Source] = {
         load=lambda data, ref: visemes.load(data.visemes, ref),
     ),
     "grid": Source(
-        vocabulary=lambda data: grid.WORDS, find=grid.find, load=grid.load, notes=grid.notes, slots=lambda _: grid.SLOTS
+        vocabulary=lambda data: grid.WORDS,
+        find=grid.find,
+        load=grid.load,
+        notes=grid.notes,
+        slots=lambda data: grid.SLOTS,
+        pronunciations=lambda data: grid.PRONUNCIATIONS,
     ),
     "lrw": Source(vocabulary=lrw.vocabulary, find=lrw.find, load=lrw.load),
     "lrs": Source(vocabulary=lrs.vocabulary, find=lrs.find, load=lrs.load, notes=lrs.notes),
@@ -64,6 +72,7 @@ SOURCES: dict[str, Source] = {
         load=prepared.load,
         notes=prepared.notes,
         slots=prepared.slots,
+        pronunciations=lambda data: SOURCES[prepared.origin(data)].pronunciations(data),
     ),
     "extracted": Source(vocabulary=lambda data: (), find=extracted.find, load=extracted.load),
 }

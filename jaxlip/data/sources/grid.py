@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlip.data.clips import Clip, ClipRef, DamagedClip, SpokenWord, read_raw_landmarks
+from jaxlip.data.pronunciations import parse_pronunciations
 from jaxlip.data.sources.folders import MAKE_THEM, hashed_split, landmark_folder, read_splits, root_folder
 from jaxlip.errors import UserError
 
@@ -32,6 +33,65 @@ SLOTS = (
     ("digit", DIGITS),
     ("adverb", ADVERBS),
 )
+
+# British English, in the symbols of CMUdict without stress.
+PRONUNCIATIONS = parse_pronunciations(
+    """\
+bin B IH N
+lay L EY
+place P L EY S
+set S EH T
+blue B L UW
+green G R IY N
+red R EH D
+white W AY T
+at AE T
+by B AY
+in IH N
+with W IH DH
+a EY
+b B IY
+c S IY
+d D IY
+e IY
+f EH F
+g JH IY
+h EY CH
+i AY
+j JH EY
+k K EY
+l EH L
+m EH M
+n EH N
+o OW
+p P IY
+q K Y UW
+r AA
+s EH S
+t T IY
+u Y UW
+v V IY
+x EH K S
+y W AY
+z Z EH D
+zero Z IY R OW
+one W AH N
+two T UW
+three TH R IY
+four F AO
+five F AY V
+six S IH K S
+seven S EH V AX N
+eight EY T
+nine N AY N
+again AX G EH N
+now N AW
+please P L IY Z
+soon S UW N
+""",
+    "GRID",
+)
+
 WORDS = tuple(word for _, words in SLOTS for word in words)
 
 

@@ -34,6 +34,11 @@ def slots(data: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((name, tuple(words)) for name, words in manifest["slots"])
 
 
+def origin(data: Any) -> str:
+    """The source that the shards were made of."""
+    return open_store(root_folder(data)).manifest["source"]["source"]
+
+
 def notes(data: Any) -> list[str]:
     """What was found, and allowed, when the shards were made."""
     manifest = open_store(root_folder(data)).manifest
