@@ -22,6 +22,7 @@ def get_config() -> Experiment:
         data=FaceData(source="grid", features="extended56"),
         task=Sentence(
             model=ConvCtc(dropout=0.25, input_dropout=0.2),
+            unit="sounds",
             members=5,
             word_ctc=0.5,
             augment=Augment(shift=0.02, scale=0.05, roll=2.0, noise=0.003, warp=0.2, move=2.0, mask=0.1, masks=3),

@@ -25,6 +25,7 @@ from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.models.graph_lstm import GraphLstm
 from jaxlip.preflight.probe import Probe
+from jaxlip.report.saved import load_saved
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 # One of every kind of model; the others share their layers.
@@ -216,4 +217,6 @@ def test_the_scale_is_resumed(tmp_path):
     assert step is not None
     again = made.checkpoints.state(step, made.state)
     assert float(again.scale.value) == scale != FIRST_SCALE
+    made.checkpoints.close()
+    assert load_saved(made.folder).step == step
     assert json.loads(made.folder.config.read_text())["experiment"]["train"]["precision"] == "float16"

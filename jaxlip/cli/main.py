@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from jaxlip.cli.compiled import keep_compiled
 from jaxlip.errors import Interrupted, UserError
 
 COMMANDS = (
@@ -82,6 +83,7 @@ def guarded(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) 
 
 def run_and_exit(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> NoReturn:
     """Runs a command and ends the process with its exit code."""
+    keep_compiled()
     code = guarded(command, arguments)
     if code:
         # At once: libraries with work in the background complain about a failure again while Python shuts down.

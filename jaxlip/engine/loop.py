@@ -20,7 +20,7 @@ from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.growth import Growth, grown
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer
-from jaxlip.engine.precision import precision_of
+from jaxlip.engine.precision import may_scale, precision_of
 from jaxlip.engine.progress import Progress, Voice, format_seconds
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.sampling import groups_of_examples, sampling_weights
@@ -85,8 +85,7 @@ class Trainer:
             self.program.tx,
             experiment.optim.averaged,
             groups=groups,
-            # A run that began with "auto" may be resumed on a device that needs it.
-            scaled=train.precision != "float32",
+            scaled=may_scale(train.precision),
         )
         self.init = like.init if like else jax.jit(build)
         self.state = replicate(self.init(jax.random.key(train.seed)), self.mesh)

@@ -58,6 +58,12 @@ def precision_of(asked: str, device: Any = None) -> str:
     return "float16" if capability and float(capability) < 8 else "bfloat16"
 
 
+def may_scale(asked: str) -> bool:
+    """Whether a state of this precision holds a `LossScale`: one that began with "auto" may be resumed on a device that
+    needs it."""
+    return asked != "float32"
+
+
 def computing_in(model: Model, precision: str) -> Model:
     """The model with its parameters cast to the precision, and outputs and state as they were. Every layer computes in
     the precision of its weights, and takes means and variances in float32."""

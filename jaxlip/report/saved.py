@@ -15,6 +15,7 @@ from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.loop import run_split
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer
+from jaxlip.engine.precision import may_scale
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
@@ -113,7 +114,9 @@ def load_saved(folder: RunFolder, which: str = "best", like: Saved | None = None
 
     averaged = meta.experiment.optim.averaged
     groups = count_groups(meta.experiment, meta.spec)
-    abstract = jax.eval_shape(functools.partial(initial_state, model, tx, averaged, groups=groups), jax.random.key(0))
+    scaled = may_scale(meta.experiment.train.precision)
+    build = functools.partial(initial_state, model, tx, averaged, groups=groups, scaled=scaled)
+    abstract = jax.eval_shape(build, jax.random.key(0))
     state = checkpoints.state(step, abstract)
     checkpoints.close()
     program = Program(
