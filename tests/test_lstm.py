@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxlip.models.lstm import BiLstm, BiLstmLayer, lstm_scan
+from jaxlip.models.lstm import BiLstm, BiLstmLayer
+from jaxlip.models.lstm_scan import lstm_scan
 
 B, T, D, H = 3, 7, 4, 5
 LENGTHS = np.array([7, 4, 1])
