@@ -130,6 +130,9 @@ class Train(Component):
     """Smallest change of the monitored metric that counts as better."""
     keep_best: int = 1
     """Checkpoints kept by the monitored metric; the latest is always kept beside them."""
+    lstm: Literal["auto", "scan", "pallas", "cudnn"] = "auto"
+    """What computes LSTMs: on one GPU the fastest that agrees with the scan, measured when the run begins and kept when
+    it is resumed, or the named one; elsewhere the scan."""
 
     def __post_init__(self):
         for field in ("epochs", "batch", "accumulate", "steps_per_dispatch", "eval_epochs", "patience", "keep_best"):

@@ -11,6 +11,7 @@ from jaxlip.data.batches import Corpus
 from jaxlip.data.folds import read_corpus
 from jaxlip.engine.checkpoint import Checkpoints
 from jaxlip.engine.loop import FREE_ON_RESUME, NonFiniteLoss, Trainer
+from jaxlip.engine.lstm_choice import Choice, choose, choose_again
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.preflight.check import Check
@@ -68,10 +69,13 @@ def fit(
     for note in corpus.notes:
         print(f"note: {note}", flush=True)
     checks = look_before(experiment, corpus) if checked and not resume else []
+    lstm = choose_again(experiment, corpus, folder) if resume else choose(experiment, corpus)
+    if lstm.milliseconds:
+        print(lstm.line(), flush=True)
     if not resume:
         # Only now: a mistake found while reading must not cost the run that is to be replaced.
-        create(folder, experiment, corpus, checks, overwrite=overwrite)
-    trainer = Trainer(experiment, folder, corpus)
+        create(folder, experiment, corpus, checks, lstm, overwrite=overwrite)
+    trainer = Trainer(experiment, folder, corpus, lstm=lstm.backend)
     begin(trainer, None if resume else initial, resume=resume)
     _train(trainer, reported=reported)
     trainer.checkpoints.close()
@@ -80,12 +84,25 @@ def fit(
 
 
 def create(
-    folder: RunFolder, experiment: Experiment, corpus: Corpus, checks: Sequence[Check], *, overwrite: bool
+    folder: RunFolder,
+    experiment: Experiment,
+    corpus: Corpus,
+    checks: Sequence[Check],
+    lstm: Choice,
+    *,
+    overwrite: bool,
 ) -> None:
     """Makes the folder of a run that is about to begin."""
     folder.create(overwrite=overwrite)
     noted = [dataclasses.asdict(check) for check in checks]
-    folder.write_config(experiment, corpus.fingerprint, corpus.counts, environment=environment(), preflight=noted)
+    folder.write_config(
+        experiment,
+        corpus.fingerprint,
+        corpus.counts,
+        environment=environment(),
+        preflight=noted,
+        lstm=dataclasses.asdict(lstm),
+    )
 
 
 def begin(trainer: Trainer, initial: Saved | None, *, resume: bool) -> None:

@@ -18,6 +18,7 @@ from jaxlip.engine.checkpoint import Checkpoints, Meta, Position
 from jaxlip.engine.control import Control, Signals
 from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.growth import Growth, grown
+from jaxlip.engine.lstm_choice import choose
 from jaxlip.engine.mesh import data_mesh, replicate
 from jaxlip.engine.optim import optimizer
 from jaxlip.engine.precision import may_scale, precision_of
@@ -32,7 +33,8 @@ from jaxlip.metrics.direction import higher_is_better
 from jaxlip.models.base import Flat
 
 # Fields that may change when a run is resumed: they do not change what a step computes (the data's fingerprint says
-# whether a folder that moved is still the same data, and where landmarks lie changes no bit).
+# whether a folder that moved is still the same data, and where landmarks lie changes no bit; another `train.lstm` is an
+# explicit wish, and changes rounding alone).
 FREE_ON_RESUME = (
     "name",
     "init_from",
@@ -40,6 +42,7 @@ FREE_ON_RESUME = (
     "targets",
     "train.patience",
     "train.keep_best",
+    "train.lstm",
     "data.root",
     "data.splits",
     "data.landmarks",
@@ -54,8 +57,16 @@ class NonFiniteLoss(UserError):
 class Trainer:
     """A run in progress: corpus, program, state and position."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, corpus: Corpus, like: "Trainer | None" = None):
-        """`like` is a trainer of the same model, whose initialisation need not be compiled again."""
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        corpus: Corpus,
+        like: "Trainer | None" = None,
+        lstm: str | None = None,
+    ):
+        """`like` is a trainer of the same model, whose initialisation need not be compiled again; `lstm`, what computes
+        LSTMs, is chosen where it is not given."""
         self.experiment, self.folder, self.corpus = experiment, folder, corpus
         train = experiment.train
         self.train_split, self.val_split = corpus.splits["train"], corpus.splits["val"]
@@ -74,6 +85,7 @@ class Trainer:
             curriculum=experiment.curriculum,
             per_epoch=self.per_epoch,
             precision=precision_of(train.precision),
+            lstm=lstm or choose(experiment, corpus).backend,
         )
         self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0)
         self.evaluate = jax.jit(self.program.evaluate)

@@ -72,6 +72,17 @@ class RunFolder:
         saved = {"experiment": to_json(experiment), "data": {"fingerprint": fingerprint, **counts}, **more}
         self.config.write_text(json.dumps(saved, indent=1) + "\n")
 
+    def read_config(self) -> dict[str, Any]:
+        """What `write_config` wrote. Raises UserError where it cannot be read."""
+        try:
+            return json.loads(self.config.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.config} cannot be read: {error}.") from None
+
+    def note_config(self, **more: Any) -> None:
+        """Replaces parts of the config by name."""
+        self.config.write_text(json.dumps({**self.read_config(), **more}, indent=1) + "\n")
+
     def scores(self, split: str) -> pathlib.Path:
         """The file of a split's scores."""
         return self.path / f"scores_{split}.json"

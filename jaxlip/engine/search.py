@@ -5,6 +5,7 @@ ends a search, the next one goes on where it was: with the trial that was runnin
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import pathlib
@@ -17,6 +18,7 @@ import jax
 from jaxlip.config import Experiment, differences, from_json, override, to_json
 from jaxlip.data.batches import Corpus
 from jaxlip.engine.loop import NonFiniteLoss, Trainer
+from jaxlip.engine.lstm_choice import choose, choose_again
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.space import Space
 from jaxlip.errors import UserError
@@ -152,9 +154,12 @@ class Search:
         """From the trial's checkpoint where it has one."""
         begun = bool(folder.steps)
         if not begun:
+            lstm = choose(experiment, corpus)
             folder.create(overwrite=True)
-            folder.write_config(experiment, corpus.fingerprint, corpus.counts)
-        trainer = Trainer(experiment, folder, corpus)
+            folder.write_config(experiment, corpus.fingerprint, corpus.counts, lstm=dataclasses.asdict(lstm))
+        else:
+            lstm = choose_again(experiment, corpus, folder)
+        trainer = Trainer(experiment, folder, corpus, lstm=lstm.backend)
         if begun:
             trainer.resume()
         return trainer

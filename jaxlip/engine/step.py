@@ -22,6 +22,7 @@ from jaxlip.engine.precision import LossScale, chosen, computing_in
 from jaxlip.engine.state import TrainState
 from jaxlip.metrics.mergeable import Mean, Mergeable
 from jaxlip.models.base import Flat, Model
+from jaxlip.models.lstm_backends import lstm_backend
 from jaxlip.tasks.base import Task
 
 
@@ -58,6 +59,14 @@ class Program:
     """What the model computes in while it is trained."""
     view: Callable[[Any], Any] = lambda batch: batch
     """How a batch is looked at in inference."""
+    lstm: str = "scan"
+    """What computes LSTMs."""
+
+    def apply(self, params: Flat, model_state: Flat, batch: Any, key: Array | None) -> tuple[Any, Flat]:
+        """The model as this program computes it: in its precision where it is trained, in float32 where it is asked."""
+        model = self.model if key is None else computing_in(self.model, self.precision)
+        with lstm_backend(self.lstm):
+            return model.apply(params, model_state, batch, key)
 
     def train_step(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Mergeable]]:
         """One optimiser step. All randomness derives from (key, state.step), so that a resumed run repeats it."""
@@ -105,8 +114,7 @@ class Program:
         self, state: TrainState, params: Flat, model_state: Flat, batch: Any, key: Array
     ) -> tuple[Any, Array | float, Aside]:
         """What the step minimises on (a part of) its batch."""
-        model = computing_in(self.model, self.precision)
-        outputs, model_state = model.apply(params, model_state, batch, key)
+        outputs, model_state = self.apply(params, model_state, batch, key)
         metrics = dict(self.task.metrics(outputs, batch, train=True))
         loss, by_group = metrics["loss"], None
         if self.curriculum.on or state.recent is not None:
@@ -139,7 +147,7 @@ class Program:
     def evaluate(self, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> tuple[Any, Mapping[str, Mergeable]]:
         """Outputs and metrics of one batch in inference."""
         batch = self.view(take(data, rows_B))
-        outputs, _ = self.model.apply(state.best_params, state.model_state, batch, None)
+        outputs, _ = self.apply(state.best_params, state.model_state, batch, None)
         return outputs, self.task.metrics(outputs, batch, train=False)
 
 

@@ -8,7 +8,7 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -46,7 +46,7 @@ class Backend(NamedTuple):
     refuses: Callable[[Call], str]
 
 
-def projected_first(recurrence: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array, Weights], Array]:
+def projected_first(recurrence: Callable[..., Any]) -> Callable[[Array, Array, Weights], Array]:
     """The layer of a recurrence that takes projected inputs, all in one product, in the order of its directions."""
 
     def layer(x_BTD, frames_BT, weights):

@@ -86,5 +86,5 @@ def cudnn_layer(
     first_BTD = _moved(jnp.where(frames_BT[..., None], x_BTD, 0), order_BT)
     lengths_B = jnp.maximum(frames_BT.sum(axis=1, dtype=jnp.int32), 1)
     directions, hidden = weights.recurrent_GHX.shape[:2]
-    y_BTH = _states(first_BTD, lengths_B, packed(weights), hidden, directions, kernel or cudnn())
+    y_BTH: Any = _states(first_BTD, lengths_B, packed(weights), hidden, directions, kernel or cudnn())
     return _moved(y_BTH, jnp.argsort(order_BT, axis=1))

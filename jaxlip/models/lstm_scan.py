@@ -43,7 +43,7 @@ def _forward(pre_TGBX, real_TGB, weight_GHX):
     first = (jnp.zeros(shape_GBH, pre_TGBX.dtype), jnp.zeros(shape_GBH, accumulator(pre_TGBX.dtype)))
 
     def step(carry, inputs):
-        h_GBH, c_GBH, gates_GBX = lstm_step(*carry, *inputs, weight_GHX)
+        h_GBH, c_GBH, gates_GBX = lstm_step(carry[0], carry[1], inputs[0], inputs[1], weight_GHX)
         return (h_GBH, c_GBH), (h_GBH, c_GBH, gates_GBX.astype(pre_TGBX.dtype))
 
     _, (h_TGBH, c_TGBH, gates_TGBX) = jax.lax.scan(step, first, (pre_TGBX, real_TGB))

@@ -49,11 +49,13 @@ def cross_validate(experiment: Experiment, runs: pathlib.Path, *, folds: int, re
     experiments = [fold_of(experiment, folds, fold, repeat) for fold in range(folds)]
     corpora = side_by_side([one.task.corpus(one.data) for one in experiments])  # type: ignore[attr-defined]
     folders = [RunFolder(runs / one.name) for one in experiments]
+    lstm = choose(experiments[0], corpora[0], runs=folds)
     trainers: list[Trainer] = []
     for one, folder, corpus in zip(experiments, folders, corpora, strict=True):
         folder.create(overwrite=True)
-        folder.write_config(one, corpus.fingerprint, corpus.counts)
-        trainers.append(Trainer(one, folder, corpus, like=trainers[0] if trainers else None))
+        folder.write_config(one, corpus.fingerprint, corpus.counts, lstm=dataclasses.asdict(lstm))
+        like = trainers[0] if trainers else None
+        trainers.append(Trainer(one, folder, corpus, like=like, lstm=lstm.backend))
     Population(trainers).fit()
     saved: list[Saved] = []
     for folder, trainer in zip(folders, trainers, strict=True):
