@@ -209,7 +209,7 @@ def test_calls_are_recorded_and_what_a_backend_cannot_do_is_refused():
     with lstm_backend("cudnn"), pytest.raises(ValueError, match="cudnn cannot be used here: .*bfloat16"):
         lstm_layer(half[0], frames, half[1])
     wide = Weights(*(jnp.zeros((1, *shape)) for shape in ((3, 2400), (600, 2400), (2400,), (2400,))))
-    with lstm_backend("pallas"), pytest.raises(ValueError, match="up to 512 hidden units, not 600"):
+    with lstm_backend("pallas"), pytest.raises(ValueError, match="up to 256 hidden units, not 600"):
         lstm_layer(x, frames, wide)
     with pytest.raises(ValueError, match="'fast'; it must be one of scan, pallas, cudnn"), lstm_backend("fast"):
         pass

@@ -2,11 +2,13 @@
 
 A scan on a GPU costs a few launches a frame; here one program a direction and sixteen examples loops over the frames
 itself, with state and cell in registers and the recurrent weights, which are the same in every frame, read from the L2
-cache. Tested in interpret mode and lowered for CUDA; it has NOT RUN ON A GPU YET, which is why the automatic choice
-(`jaxlip.engine.lstm_choice`) compares its values with the scan's before it looks at the times.
+cache. Tested in interpret mode, lowered for CUDA and assembled for sm_90; it has NOT RUN ON A GPU YET, which is why the
+automatic choice (`jaxlip.engine.lstm_choice`) compares its values with the scan's before it looks at the times.
 """
 
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +21,27 @@ from jaxlip.models.lstm_scan import shifted, weight_gradient
 BLOCK_B = 16
 """Examples a program, the fewest that a product on tensor cores takes."""
 TYPES = ("float32", "bfloat16", "float16")
-LARGEST = 512
-"""Units above which states and cells do not fit the registers."""
+LARGEST = 256
+"""Units above which states, cells and the weights on their way do not fit registers and shared memory."""
+WARPS = 8
+"""Of one program; with four, the compiler spills kilobytes a thread."""
 
 
 def _chunk(hidden: int) -> int:
-    return next((size for size in (16, 32) if hidden <= size), 64 if hidden <= 256 else 128)
+    return next((size for size in (16, 32) if hidden <= size), 64)
 
 
 def _dot(a, b):
     return jnp.dot(a, b, preferred_element_type=jnp.float32)
+
+
+def _ahead(loads: Sequence[Callable[[], Any]]) -> Iterator[Any]:
+    """What each gives, the next one already on its way: a program that waits for every read of the L2 cache does little
+    else, and no compiler moves a read over the barriers of a product."""
+    coming = loads[0]()
+    for load in [*loads[1:], None]:
+        here, coming = coming, load and load()
+        yield here
 
 
 def _forward_kernel(pre_ref, real_ref, weight_ref, h_ref, *kept_refs, chunk):
@@ -37,16 +50,20 @@ def _forward_kernel(pre_ref, real_ref, weight_ref, h_ref, *kept_refs, chunk):
     columns = [slice(start, start + chunk) for start in range(0, h_ref.shape[2], chunk)]
     kind = h_ref.dtype
 
+    def read(gate, column):
+        return [weight_ref[gate, row, column] for row in columns]
+
     def frame(t, state):
         h_N, c_N = state
         real_B1 = (real_ref[t] != 0)[:, None]
+        weights = _ahead([lambda g=g, col=col: read(g, col) for col in columns for g in range(4)])
         new_h_N, new_c_N = [], []
         for n, column in enumerate(columns):
             pre = []
             for gate in range(4):
                 sum_BC = pre_ref[t, :, gate, column].astype(jnp.float32)
-                for h_BC, row in zip(h_N, columns, strict=True):
-                    sum_BC += _dot(h_BC, weight_ref[gate, row, column])
+                for h_BC, weight_CC in zip(h_N, next(weights), strict=True):
+                    sum_BC += _dot(h_BC, weight_CC)
                 pre.append(sum_BC)
             i, f, g, o = jax.nn.sigmoid(pre[0]), jax.nn.sigmoid(pre[1]), jnp.tanh(pre[2]), jax.nn.sigmoid(pre[3])
             c_BC = f * c_N[n] + i * g
@@ -73,8 +90,12 @@ def _backward_kernel(d_h_ref, c_ref, before_ref, gates_ref, real_ref, weight_ref
     columns = [slice(start, start + chunk) for start in range(0, d_h_ref.shape[2], chunk)]
     kind = d_pre_ref.dtype
 
+    def read(gate, column):
+        return [weight_ref[gate, column, row] for row in columns]
+
     def frame(back, carry):
         t = size_T - 1 - back
+        weights = _ahead([lambda g=g, col=col: read(g, col) for col in columns for g in range(4)])
         later_h_N, later_c_N = carry
         real_B1 = (real_ref[t] != 0)[:, None]
         d_h_N = [d_h_ref[t, :, col].astype(jnp.float32) + later for col, later in zip(columns, later_h_N, strict=True)]
@@ -89,8 +110,7 @@ def _backward_kernel(d_h_ref, c_ref, before_ref, gates_ref, real_ref, weight_ref
             for gate, d_gate in enumerate(d_gates):
                 d_pre = jnp.where(real_B1, d_gate, 0.0).astype(kind)
                 d_pre_ref[t, :, gate, column] = d_pre
-                for n, row in enumerate(columns):
-                    through_N[n] += _dot(d_pre, weight_ref[gate, column, row])
+                through_N = [sum_BC + _dot(d_pre, w) for sum_BC, w in zip(through_N, next(weights), strict=True)]
             d_c_N.append(jnp.where(real_B1, d_c * f, later_c))
         before_h_N = [jnp.where(real_B1, through, d_h) for through, d_h in zip(through_N, d_h_N, strict=True)]
         return tuple(before_h_N), tuple(d_c_N)
@@ -122,7 +142,7 @@ def _run(kernel, inputs, weight_G4HH, outputs, *, interpret):
         out_shape=outputs,
         interpret=interpret,
         # The other GPU backend of Pallas needs a Hopper. Products of a frame wait for those of the last: no pipeline.
-        compiler_params=triton.CompilerParams(num_warps=4 if size_H <= 256 else 8, num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
     )(*inputs, weight_G4HH)
 
 
