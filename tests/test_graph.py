@@ -9,9 +9,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import jaxlip.models.graph as graph_module
 from jaxlip.face.features import Features
 from jaxlip.face.topology import build_topology
-from jaxlip.models.graph import FactoredGraphConv, GraphConv, GraphEncoder, mix_nodes, multiply
+from jaxlip.models.graph import (
+    FactoredGraphConv,
+    GraphConv,
+    GraphEncoder,
+    chunk_frames,
+    mix_neighbours,
+    mix_nodes,
+    multiply,
+)
 from jaxlip.models.norm import EPSILON
 
 TOPOLOGY = build_topology("lips40")
@@ -75,6 +84,16 @@ def test_mix_and_multiply_against_einsum_in_value_and_gradient():
     got, want = (jax.grad(f, (0, 1))(x_WFD, weight_DH) for f in (ours, plain))
     np.testing.assert_allclose(got[0], want[0], atol=1e-5)
     np.testing.assert_allclose(got[1], want[1], atol=1e-5)
+
+
+def test_neighbours_alone_say_what_all_nodes_do():
+    x_VFD = normal(V, F, 5, seed=1)
+    want_VFD = mix_nodes(jnp.asarray(TOPOLOGY.propagation_VV), x_VFD)
+    np.testing.assert_allclose(mix_neighbours(TOPOLOGY.propagation_VV, x_VFD), want_VFD, atol=1e-6)
+    # Rows without anything, and with everything.
+    mix_VW = np.array([[0, 0, 0], [1, 2, 3], [0, 4, 0]], np.float32)
+    want_VFD = np.einsum("vw,wfd->vfd", mix_VW, x_VFD[:3])
+    np.testing.assert_allclose(mix_neighbours(mix_VW, x_VFD[:3]), want_VFD, atol=1e-5)
 
 
 def test_factored_equals_dense_in_value_and_gradient():
@@ -146,6 +165,28 @@ def test_mean_and_max_over_nodes_in_float64():
     out_BTVH = np.maximum(z_BTVH / np.sqrt(1 + EPSILON), 0)
     want = np.concatenate([out_BTVH.mean(axis=2), out_BTVH.max(axis=2)], axis=-1)
     np.testing.assert_allclose(got, want * np.asarray(FRAMES_BT)[..., None], atol=5e-6)
+
+
+@pytest.mark.parametrize("few", [1, 2, 4, 5])
+def test_chunks_of_frames_are_encoded_as_all_together(few, monkeypatch):
+    features = Features(normal(B, T, V, 3, seed=1), normal(B, T, 4, seed=2))
+
+    def encode(numbers):
+        monkeypatch.setattr(graph_module, "CHUNK", numbers)
+        graph, params, state = nnx.split(encoder(layers=3), nnx.Param, ...)
+        run = jax.jit(lambda params: nnx.merge(graph, params, state)(features, FRAMES_BT, None))
+        return jax.tree.leaves((run(params), jax.grad(lambda params: jnp.sum(run(params) ** 2))(params)))
+
+    whole, chunked = encode(2**30), encode(few * V * 8)
+    for got, want in zip(chunked, whole, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_are_even_and_fit():
+    for frames, numbers in ((928, 88 * 192), (1, 10), (29, 2**20), (1000, 88)):
+        few = chunk_frames(frames, numbers)
+        assert 1 <= few <= frames and (few == 1 or few * numbers <= graph_module.CHUNK)
+        assert few * -(-frames // few) - frames < -(-frames // few)
 
 
 def test_a_frame_is_encoded_alone():
