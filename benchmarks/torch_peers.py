@@ -22,7 +22,9 @@ is 31 to 42 % of a step. PyG's norm stays as it ships: computed at each call.
 """
 
 import abc
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -144,18 +146,65 @@ def make_optimizer(model: nn.Module, lr: float = 7.5e-4, weight_decay: float = 5
     return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def train_step(
+def loss_of(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
     x_BTVD: torch.Tensor,
     frames_BT: torch.Tensor,
     labels_B: torch.Tensor,
     label_smoothing: float = 0.15,
-) -> float:
-    """One step of training with the gradient's norm clipped at 1. Returns the loss before the step."""
+) -> torch.Tensor:
+    return F.cross_entropy(model(x_BTVD, frames_BT), labels_B, label_smoothing=label_smoothing)
+
+
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """The rest of a step of training, with the gradient's norm clipped at 1. Nothing waits for the device."""
     optimizer.zero_grad(set_to_none=True)
-    loss = F.cross_entropy(model(x_BTVD, frames_BT), labels_B, label_smoothing=label_smoothing)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return loss.item()
+
+
+def with_weights_of(words: Any, *, pyg: bool) -> Peer:
+    """A peer with the weights, running moments and rates of a jaxlip model (`jaxlip.report.synthetic.WordSteps`)."""
+    config, spec = words.program.task.model, words.program.spec
+    sizes = {
+        "hidden": config.hidden,
+        "layers": config.graph_layers,
+        "dropout": config.dropout,
+        "classes": len(spec.classes),
+    }
+    if pyg:
+        graph = spec.topology.to_jraph()
+        peer = PygPeer(np.array([graph.senders, graph.receivers]), **sizes)
+    else:
+        peer = DensePeer(np.array(spec.topology.propagation_VV), **sizes)
+    missing, unknown = peer.load_state_dict(state_of(words.state.params, words.state.model_state), strict=False)
+    left = [name for name in missing if not name.endswith("num_batches_tracked")]
+    assert not left and not unknown, f"weights that were not copied: {left} {unknown}"
+    return peer
+
+
+def state_of(params: dict[str, Any], state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """jaxlip's parameters and running moments by the names of a peer's state dict."""
+    named = {name: torch.tensor(np.array(value)) for name, value in {**params, **state}.items()}
+
+    def norm(here: str, there: str, names: tuple[str, ...] = ("scale", "bias", "mean", "var")) -> dict:
+        torch_names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+        return {f"{there}.{torch_names[name]}": named[f"{here}.{name}"] for name in names}
+
+    def linear(here: str, there: str) -> dict:
+        return {f"{there}.weight": named[f"{here}.kernel"].T, f"{there}.bias": named[f"{here}.bias"]}
+
+    copied = norm("norm", "norm", ("scale", "bias")) | norm("classifier.norm", "classifier.1")
+    copied |= linear("classifier.hidden", "classifier.0") | linear("classifier.out", "classifier.4")
+    convs = ["graph.first", *sorted({name.rsplit(".", 1)[0] for name in named if name.startswith("graph.convs.")})]
+    for i, conv in enumerate(convs):
+        copied |= {f"convs.{i}.lin.weight": named[f"{conv}.weight"].T, f"convs.{i}.bias": named[f"{conv}.bias"]}
+        copied |= norm(f"graph.norms.{i}", f"norms.{i}")
+    for name in (name for name in named if name.startswith("lstm.layers.")):
+        _, _, layer, which = name.split(".")
+        source, what = which.split("_")
+        for direction, suffix in enumerate(("", "_reverse")):
+            key = f"lstm.{what}_{'ih' if source == 'input' else 'hh'}_l{layer}{suffix}"
+            copied[key] = named[name][direction].T if what == "weight" else named[name][direction]
+    return copied

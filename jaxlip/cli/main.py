@@ -30,6 +30,7 @@ COMMANDS = (
     "params",
     "teach",
     "size",
+    "bench",
     "holistic",
     "mheight",
 )
@@ -57,6 +58,7 @@ USAGE = """usage: jaxlip COMMAND [options]
   params     parameter table of a config's model
   size       what runs weigh, in three precisions, and how fast they are
   teach      what a run says of its training data, for a student to learn from
+  bench      how fast this machine trains and reads, and what keeps it from being faster
   mheight    exact m-heights of analog codes, with a codeword that shows them
 
 `jaxlip COMMAND --help` lists a command's options."""
