@@ -1,7 +1,8 @@
-"""CTC loss and gradient: jaxlip against optax and PyTorch, interleaved in one process on one pinned thread.
+"""CTC loss and gradient: jaxlip against optax and PyTorch, interleaved in one process on one pinned thread or a GPU.
 
     pip install -e '.[peers]' -c constraints.txt
     python benchmarks/ctc.py
+    python benchmarks/ctc.py --device gpu            # both of jaxlip's backends; PyTorch where it sees the GPU
 
 Random logits and labels, half to all of the frames and labels of each example real. Each time is the loss summed over
 the batch and its gradient with respect to the logits, softmax included. Losses are checked against PyTorch in float64
@@ -15,7 +16,8 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pinned import interleaved_seconds, median_and_spread, pin_and_restart
+import numpy as np
+from pinned import interleaved_seconds, median_and_spread, pin_and_restart, share_the_gpu
 
 REPETITIONS = 5
 SIZES = {"characters": (32, 75, 28, 32), "signs": (4, 300, 1232, 30), "speech": (64, 150, 60, 30)}
@@ -31,8 +33,6 @@ class Contender(NamedTuple):
 
 def batch(size_B: int, size_T: int, size_K: int, size_N: int):
     """Logits [B, T, K], masks of frames [B, T] and tokens [B, N], and labels [B, N] that their frames can hold."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     logits_BTK = rng.normal(size=(size_B, size_T, size_K)).astype(np.float32)
     labels_BN = rng.integers(1, size_K, (size_B, size_N)).astype(np.int32)
@@ -66,38 +66,58 @@ def jax_contender(loss: Callable, arguments) -> Contender:
     )
 
 
-def torch_contender(logits_BTK, frames_BT, labels_BN, tokens_BN, *, double: bool = False) -> Contender:
+def torch_contender(
+    logits_BTK, frames_BT, labels_BN, tokens_BN, *, double: bool = False, device: str = "cpu"
+) -> Contender:
     import torch
 
     torch.set_num_threads(1)
-    x = torch.tensor(logits_BTK, dtype=torch.float64 if double else torch.float32, requires_grad=True)
-    labels = torch.tensor(labels_BN, dtype=torch.int64)
+    x = torch.tensor(logits_BTK, dtype=torch.float64 if double else torch.float32, device=device, requires_grad=True)
+    labels = torch.tensor(labels_BN, dtype=torch.int64, device=device)
     lengths = torch.tensor(frames_BT.sum(axis=1)), torch.tensor(tokens_BN.sum(axis=1))
 
-    def run():
+    def step():
         log_p = x.log_softmax(-1).transpose(0, 1)
         loss = torch.nn.functional.ctc_loss(log_p, labels, *lengths, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, x)
-        return loss.detach().numpy(), gradient.numpy()
+        return loss.detach(), torch.autograd.grad(loss, x)[0]
 
-    return Contender(run, lambda: repeated(run), None)
+    def timed():
+        repeated(step)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return Contender(lambda: [value.cpu().numpy() for value in step()], timed, None)
 
 
-def contenders(arrays, backend: str) -> dict[str, Contender]:
+def contenders(arrays, backend: str, device: str) -> dict[str, Contender]:
     import functools
 
-    import numpy as np
     import optax
 
     from jaxlip.losses.ctc import ctc_loss
 
     logits_BTK, frames_BT, labels_BN, tokens_BN = arrays
     padding = (np.float32(1) - frames_BT.astype(np.float32), labels_BN, np.float32(1) - tokens_BN.astype(np.float32))
-    return {
-        "jaxlip": jax_contender(functools.partial(ctc_loss, backend=backend), arrays),
-        "optax": jax_contender(optax.ctc_loss, (logits_BTK, *padding)),
-        "torch": torch_contender(*arrays),
-    }
+    ours = {"jaxlip": backend} | ({} if device == "cpu" else {"scan": "scan", "pallas": "pallas"})
+    made = {name: functools.partial(ctc_loss, backend=chosen) for name, chosen in ours.items()}
+    found = {name: functools.partial(jax_contender, loss, arrays) for name, loss in made.items()}
+    found["optax"] = functools.partial(jax_contender, optax.ctc_loss, (logits_BTK, *padding))
+    found["torch"] = functools.partial(torch_contender, *arrays, device="cpu" if device == "cpu" else "cuda")
+    return {name: made for name, make in found.items() if (made := at_work(name, make, device))}
+
+
+def at_work(name: str, make: Callable[[], Contender], device: str) -> Contender | None:
+    """The contender; None, and why, where a GPU or PyTorch does not run it."""
+    try:
+        made = make()
+        made.run()
+    # Whatever a compiler or a driver complains of: the others can still be measured.
+    except Exception as error:
+        if device == "cpu":
+            raise
+        print(f"{name} does not run here: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+        return None
+    return made
 
 
 def main() -> None:
@@ -106,15 +126,18 @@ def main() -> None:
     parser.add_argument(
         "--memory", choices=("kept", "default"), default="kept", help="glibc keeps large blocks, or not"
     )
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--backend", choices=("auto", "scan", "pallas"), default="auto")
     options = parser.parse_args()
-    pin_and_restart(options.memory)
-    import numpy as np
-
-    print(f"loss and gradient, cpu, one thread, memory {options.memory}, {options.rounds} rounds")
+    if options.device == "cpu":
+        pin_and_restart(options.memory)
+    else:
+        share_the_gpu()
+    threads = f"cpu, one thread, memory {options.memory}" if options.device == "cpu" else "gpu"
+    print(f"loss and gradient, {threads}, {options.rounds} rounds")
     for name, size in SIZES.items():
         arrays = batch(*size)
-        runs = contenders(arrays, options.backend)
+        runs = contenders(arrays, options.backend, options.device)
         want_loss, want_gradient = torch_contender(*arrays, double=True).run()
         errors = {}
         for contender, value in runs.items():

@@ -1,19 +1,19 @@
-"""Training many models at once against training each alone: CPU seconds of compilation and of steps.
+"""Training many models at once against training each alone: seconds of compilation and of steps.
 
     python benchmarks/population.py                  # 8 models of configs/v3.py, B=32, T=29, one CPU thread
     python benchmarks/population.py --members 8 --steps 4 --rounds 5
+    python benchmarks/population.py --device gpu --steps 50
 
 All members take their batches from one copy of the data and have their own seed, order and learning rate, as in `jaxlip
-seeds`. Process time, since what else the machine does must not count; the solo run and the population take turns.
+seeds`. On a CPU it is process time, since what else the machine does must not count; the solo run and the population
+take turns.
 """
 
 import argparse
-import dataclasses
 import functools
-import time
 from typing import Any
 
-from pinned import median_and_spread, pin_and_restart
+from pinned import CLOCKS, median_and_spread, pin_and_restart
 
 
 def steppers(config: str, members: int, batch: int, frames: int, steps: int):
@@ -23,45 +23,24 @@ def steppers(config: str, members: int, batch: int, frames: int, steps: int):
     import numpy as np
 
     from jaxlip.config import load_config
-    from jaxlip.data.batches import FaceBatch
-    from jaxlip.engine.optim import optimizer
     from jaxlip.engine.population import Member, Shared
-    from jaxlip.engine.schedules import schedule
     from jaxlip.engine.state import initial_state
-    from jaxlip.engine.step import Program
     from jaxlip.models.members import one_by_one
+    from jaxlip.report.synthetic import STEPS, made_up_clips, word_program
 
     experiment = load_config(config)
-    task: Any = experiment.task
-    spec = task.shape_spec(dataclasses.replace(experiment.data, window=frames, buckets=(frames,)))
-    rng = np.random.default_rng(0)
     rows = 4 * batch
-    ones = np.ones((rows, frames), bool)
-    data = jax.device_put(
-        FaceBatch(
-            landmarks_BTVC=rng.normal(size=(rows, frames, len(spec.input.ids), 3)).astype(np.float32),
-            frames_BT=ones,
-            detected_BT=ones,
-            speech_BT=rng.random((rows, frames)) < 0.5,
-            target=rng.integers(0, len(spec.classes), rows).astype(np.int32),
-            examples_B=np.ones(rows, bool),
-        )
-    )
-    total = 1000
-    program = Program(
-        task=task,
-        model=task.build(spec),
-        spec=spec,
-        tx=optimizer(experiment.optim),
-        schedule=schedule(experiment.optim, steps=total, per_epoch=100),
-    )
+    program = word_program(experiment, frames)
+    spec: Any = program.spec
+    data = jax.device_put(made_up_clips(spec, rows, frames))
+    rng = np.random.default_rng(0)
     init = jax.jit(lambda key: initial_state(program.model, program.tx, False, key))
     keys_M = jax.random.split(jax.random.key(1), members)
-    rates_S = jax.vmap(program.schedule)(jnp.arange(total))
+    rates_S = jax.vmap(program.schedule)(jnp.arange(STEPS))
     own = Member(
         rates_S=jnp.linspace(0.5, 2.0, members)[:, None] * rates_S[None],
-        steps=jnp.full(members, total, jnp.int32),
-        per_epoch=jnp.full(members, 100, jnp.int32),
+        steps=jnp.full(members, STEPS, jnp.int32),
+        per_epoch=jnp.full(members, STEPS // 10, jnp.int32),
         scalars={},
         key=keys_M,
     )
@@ -88,10 +67,10 @@ def steppers(config: str, members: int, batch: int, frames: int, steps: int):
     return {"alone": (run_alone, 1)} | {name: (functools.partial(run_together, name), members) for name in together}
 
 
-def cpu_seconds(function) -> float:
-    start = time.process_time()
+def seconds_of(function, clock: str) -> float:
+    start = CLOCKS[clock]()
     function()
-    return time.process_time() - start
+    return CLOCKS[clock]() - start
 
 
 def main() -> None:
@@ -102,14 +81,17 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=29)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="steps a dispatch")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the time on the wall")
     options = parser.parse_args()
-    pin_and_restart("kept")
+    if options.device == "cpu":
+        pin_and_restart("kept")
     runs = steppers(options.config, options.members, options.batch, options.frames, options.steps)
-    first = {name: cpu_seconds(run) for name, (run, _) in runs.items()}
+    clock = "cpu" if options.device == "cpu" else "wall"
+    first = {name: seconds_of(run, clock) for name, (run, _) in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
         for name, (run, models) in runs.items():
-            seconds[name].append(cpu_seconds(run) / options.steps / models)
+            seconds[name].append(seconds_of(run, clock) / options.steps / models)
     print(f"{options.config}  {options.members} members  B={options.batch} T={options.frames}")
     stats = {name: median_and_spread(values) for name, values in seconds.items()}
     for name, (median, spread) in stats.items():

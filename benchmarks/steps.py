@@ -64,18 +64,6 @@ def setting(kind: str, options: argparse.Namespace) -> Setting:
     )
 
 
-def experiment_of(chosen: Setting) -> Any:
-    from jaxlip.config import load_config
-
-    experiment = load_config(chosen.config)
-    if chosen.precision == "float32":
-        return experiment
-    if not hasattr(experiment.train, "precision"):
-        raise SystemExit(f"--precision {chosen.precision}: jaxlip trains in float32 only.")
-    train = dataclasses.replace(experiment.train, precision=chosen.precision)
-    return dataclasses.replace(experiment, train=train)
-
-
 def contender(name: str, chosen: Setting) -> Contender:
     """`jaxlip`, or a peer by its name in PEERS."""
     return jaxlip_contender(chosen) if name == "jaxlip" else torch_contender(name, chosen)
@@ -86,9 +74,12 @@ def words_of(chosen: Setting) -> Any:
     import jax
     import jax.numpy as jnp
 
+    from jaxlip.config import load_config
+    from jaxlip.report.bench import in_precision
     from jaxlip.report.synthetic import WordSteps
 
-    words = WordSteps(experiment_of(chosen), frames=chosen.frames, clips=4 * chosen.batch)
+    experiment = in_precision(load_config(chosen.config), chosen.precision)
+    words = WordSteps(experiment, frames=chosen.frames, clips=4 * chosen.batch)
     moments = {
         name: value + 0.1 + jnp.arange(value.size, dtype=jnp.float32).reshape(value.shape) % 7 / 7
         if jnp.issubdtype(value.dtype, jnp.floating)

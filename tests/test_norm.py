@@ -13,6 +13,7 @@ from jaxlip.models.norm import (
     dropout,
     dropout_seed,
     hashed_uniform,
+    keep_mask,
     norm_relu_dropout,
 )
 
@@ -150,3 +151,72 @@ def test_hash_is_uniform_in_every_byte():
         chi2 = ((counts - 256.0) ** 2 / 256.0).sum()
         # 255 degrees of freedom: mean 255, standard deviation 22.6.
         assert 150 < chi2 < 370
+
+
+SIGMAS = 5.5
+"""One chance in 26 million a comparison; there are some hundred of them, and their seeds are fixed."""
+MASK = (44, 58, 32)
+
+
+def agreement_is_that_of_independent_masks(a, b, rate):
+    """Two independent masks agree where both keep or both drop."""
+    p = (1 - rate) ** 2 + rate**2
+    assert abs((a == b).mean() - p) < SIGMAS * np.sqrt(p * (1 - p) / a.size)
+
+
+def masks(rate, *, steps=1, sites=1):
+    """[step, site, V, F, H], made as training makes them: a key for a step, a seed for a site."""
+    key = jax.random.key(3)
+
+    def of(step):
+        _, model_key = jax.random.split(jax.random.fold_in(key, step))
+        return jnp.stack([keep_mask(MASK, dropout_seed(model_key, site), rate) for site in range(sites)])
+
+    return np.asarray(jax.jit(jax.vmap(of))(jnp.arange(steps)))
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.6, 0.72])
+def test_every_row_column_and_plane_of_masks_is_kept_at_the_rate(rate):
+    kept = masks(rate, steps=3, sites=4)
+    for axes in ((0, 1, 2, 3, 4), (1, 2, 3, 4), (0, 2, 3, 4), (0, 1, 3, 4), (0, 1, 2, 4), (0, 1, 2, 3)):
+        n = np.prod([kept.shape[axis] for axis in axes])
+        assert np.abs(kept.mean(axis=axes) - (1 - rate)).max() < SIGMAS * np.sqrt(rate * (1 - rate) / n), axes
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.6])
+def test_masks_of_other_sites_and_other_steps_are_independent(rate):
+    kept = masks(rate, steps=4, sites=4).reshape(16, -1)
+    for i in range(16):
+        for j in range(i):
+            agreement_is_that_of_independent_masks(kept[i], kept[j], rate)
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 1, 1), (0, 0, 2), (0, 0, 16)])
+def test_neighbours_of_any_axis_are_independent(shift):
+    kept = masks(0.4)[0, 0]
+    here = kept[tuple(slice(0, n - s) for n, s in zip(MASK, shift, strict=True))]
+    there = kept[tuple(slice(s, n) for n, s in zip(MASK, shift, strict=True))]
+    agreement_is_that_of_independent_masks(here, there, 0.4)
+
+
+def test_pairs_of_neighbours_are_uniform_together():
+    # The upper four bits of an element and of the next one: 256 cells.
+    bits = np.asarray(hashed_uniform((512, 256), SEED)).ravel() >> 28
+    counts = np.bincount(16 * bits[::2] + bits[1::2], minlength=256)
+    expected = len(bits) / 2 / 256
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    assert abs(chi2 - 255) < SIGMAS * np.sqrt(2 * 255)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_mask_split_over_devices_is_the_whole_mask(axis):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*[None] * axis, "data"))
+    whole = keep_mask(MASK, SEED, 0.4)
+    parts = jax.jit(lambda seed: keep_mask(MASK, seed, 0.4), out_shardings=split)(SEED)
+    assert len(parts.sharding.device_set) == 2
+    np.testing.assert_array_equal(parts, whole)
+    # And so is what is dropped of an array that comes in parts.
+    x = jnp.ones(MASK)
+    got = jax.jit(lambda x: dropout(x, SEED, 0.4))(jax.device_put(x, split))
+    np.testing.assert_array_equal(got > 0, whole)
