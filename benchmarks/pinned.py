@@ -28,8 +28,13 @@ def pin_and_restart(memory: str) -> None:
 
 
 def share_the_gpu() -> None:
-    """Keeps JAX from taking most of the GPU's memory at once, which PyTorch wants too. Before JAX is imported."""
+    """Keeps JAX from taking most of the GPU's memory at once, which PyTorch wants too. Ends the benchmark where JAX
+    sees none. Called before JAX is imported."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    if jax.default_backend() == "cpu":
+        raise SystemExit("JAX sees no GPU.")
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

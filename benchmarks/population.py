@@ -13,7 +13,7 @@ import argparse
 import functools
 from typing import Any
 
-from pinned import CLOCKS, median_and_spread, pin_and_restart
+from pinned import CLOCKS, median_and_spread, pin_and_restart, share_the_gpu
 
 
 def steppers(config: str, members: int, batch: int, frames: int, steps: int):
@@ -85,6 +85,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cpu":
         pin_and_restart("kept")
+    else:
+        share_the_gpu()
     runs = steppers(options.config, options.members, options.batch, options.frames, options.steps)
     clock = "cpu" if options.device == "cpu" else "wall"
     first = {name: seconds_of(run, clock) for name, (run, _) in runs.items()}

@@ -1,7 +1,7 @@
 """Contenders of steps.py against each other: outputs compared, times taken in turn, memory in a process of its own."""
 
 import argparse
-import contextlib
+from typing import Any
 
 import peak_memory
 import steps
@@ -12,30 +12,58 @@ HALF_TOLERANCE = 0.1
 """Largest differences of logits, in parts of the largest logit."""
 
 
-def check_equal(runs: dict[str, steps.Contender], chosen: steps.Setting) -> dict[str, float]:
-    """Largest difference of each contender's logits from those of the first peer in float32 (jaxlip's where there is
-    none), in parts of the largest. Ends the benchmark if one is no rounding."""
+def start(names: list[str], chosen: steps.Setting) -> tuple[dict[str, steps.Contender], dict[str, Any]]:
+    """The contenders and their logits, as exact as float32 is. A peer that does not run here is left out, with why."""
     import jax
     import numpy as np
 
-    exact = jax.default_matmul_precision("highest") if chosen.precision == "float32" else contextlib.nullcontext()
-    with exact:
-        logits = {name: np.asarray(run.logits(), np.float32) for name, run in runs.items()}
+    runs, logits = {}, {}
+    for name in names:
+        try:
+            runs[name] = steps.contender(name, chosen)
+            with jax.default_matmul_precision("highest" if chosen.precision == "float32" else None):
+                logits[name] = np.asarray(runs[name].logits(), np.float32)
+        # Whatever a compiler or a driver complains of: the others can still be measured.
+        except Exception as error:
+            if name == "jaxlip":
+                raise
+            runs.pop(name, None)
+            print(f"{name} does not run here: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}\n")
+    return runs, logits
+
+
+def gaps_of(logits: dict[str, Any], chosen: steps.Setting) -> dict[str, float]:
+    """Largest difference of each contender's logits from those of the first peer in float32 (jaxlip's where there is
+    none), in parts of the largest. Ends the benchmark if one is no rounding."""
+    import numpy as np
+
     want = logits[next((name for name in logits if name in ("dense", "pyg", "compiled")), "jaxlip")]
     gaps = {name: float(np.abs(got - want).max() / np.abs(want).max()) for name, got in logits.items()}
     for name, gap in gaps.items():
         half = "autocast" in name or (name == "jaxlip" and chosen.precision != "float32")
-        if gap > (HALF_TOLERANCE if half else TOLERANCE):
+        if not gap <= (HALF_TOLERANCE if half else TOLERANCE):
             raise SystemExit(f"{name} is another model: its logits differ by {gap:.1e} of the largest.")
     return gaps
 
 
-def as_precise_as_jax() -> None:
-    """JAX multiplies float32 in TF32 where a GPU has it; so may PyTorch."""
+def let_torch_round(as_jax_does: bool) -> None:
+    """JAX multiplies float32 in TF32 where a GPU has it, unless told otherwise; so may PyTorch."""
     import torch
 
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high" if as_jax_does else "highest")
+    torch.backends.cudnn.allow_tf32 = as_jax_does
+
+
+def cuda_in_torch() -> bool:
+    try:
+        import torch
+    except ImportError:
+        found = False
+    else:
+        found = torch.cuda.is_available()
+    if not found:
+        print("PyTorch sees no GPU: jaxlip alone.\n")
+    return found
 
 
 def race(kind: str, description: str | None) -> None:
@@ -51,13 +79,16 @@ def race(kind: str, description: str | None) -> None:
         pin_and_restart(options.memory)
     else:
         share_the_gpu()
+        peers = peers if peers and cuda_in_torch() else []
     names = ["jaxlip", *peers]
     # Before this process grows: a small one is cheaper to start others from.
     peaks = {} if options.no_peak else {name: peak_memory.of(name, chosen) for name in names}
-    runs = {name: steps.contender(name, chosen) for name in names}
-    gaps = check_equal(runs, chosen)
     if options.device == "gpu" and peers:
-        as_precise_as_jax()
+        let_torch_round(False)
+    runs, logits = start(names, chosen)
+    gaps = gaps_of(logits, chosen)
+    if options.device == "gpu" and peers:
+        let_torch_round(True)
     calls = {name: (run.run, run.repetitions) for name, run in runs.items()}
     seconds = interleaved_seconds(calls, options.rounds, clock=options.clock)
     print_table(chosen, options, seconds, gaps, peaks)

@@ -11,7 +11,7 @@ for: the plan, the feed, metrics. With `--steps`, the plan of the whole epoch is
 import argparse
 import time
 
-from pinned import CLOCKS, pin_and_restart
+from pinned import CLOCKS, pin_and_restart, share_the_gpu
 
 
 def epoch(words, options: argparse.Namespace) -> tuple[int, float, float, float]:
@@ -60,6 +60,8 @@ def main() -> None:
     on_cpu = options.device == "cpu"
     if on_cpu:
         pin_and_restart("kept")
+    else:
+        share_the_gpu()
     options.per_dispatch = options.per_dispatch or (5 if on_cpu else 100)
     options.steps = options.steps or (20 if on_cpu else None)
     from jaxlip.config import load_config

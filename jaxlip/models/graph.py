@@ -44,9 +44,8 @@ def mix_neighbours(mix_VW: np.ndarray, x_WFD: Float[Array, "W F D"]) -> Float[Ar
     gradient is not.
     """
     near_VN = np.argsort(mix_VW == 0, axis=1, kind="stable")[:, : int((mix_VW != 0).sum(axis=1).max())]
-    weight_VN = np.take_along_axis(mix_VW, near_VN, axis=1)
-    parts = [x_WFD[near_V] * weight_V[:, None, None] for near_V, weight_V in zip(near_VN.T, weight_VN.T, strict=True)]
-    return sum(parts[1:], parts[0])
+    weight_NV11 = jnp.asarray(np.take_along_axis(mix_VW, near_VN, axis=1).T[..., None, None], x_WFD.dtype)
+    return functools.reduce(jnp.add, (x_WFD[near_V] * weight_NV11[n] for n, near_V in enumerate(near_VN.T)))
 
 
 def multiply(x_VFD: Float[Array, "V F D"], weight_DH: Float[Array, "D H"]) -> Float[Array, "V F H"]:
