@@ -40,7 +40,7 @@ def one_device():
 
 def trained(experiment, corpus, folder, monkeypatch=None, devices=2):
     if devices == 1:
-        monkeypatch.setattr("jaxlip.engine.loop.data_mesh", lambda batch: one_device())
+        monkeypatch.setattr("jaxlip.engine.loop.data_mesh", one_device)
     RunFolder(folder).create(overwrite=False)
     trainer = Trainer(experiment, RunFolder(folder), corpus)
     row = trainer.fit()
@@ -118,11 +118,6 @@ def test_one_device_equals_two(corpus, tmp_path, monkeypatch):
     idle = {"graph.first.bias", "graph.convs.0.bias", "norm.bias", "classifier.hidden.bias"}
     for name in params_one.keys() - idle:
         np.testing.assert_allclose(params_one[name], params_two[name], atol=1e-3, err_msg=name)
-
-
-def test_batch_that_does_not_divide_by_devices_is_refused(corpus, tmp_path):
-    with pytest.raises(UserError, match="train.batch=7"):
-        trained(changed(get_config(), train={"batch": 7}), corpus, tmp_path / "run")
 
 
 def test_warm_start_takes_parameters_and_names_what_does_not_fit(corpus, tmp_path):

@@ -17,6 +17,7 @@ from jaxlip.engine.run import RunFolder
 from jaxlip.errors import Interrupted, UserError
 from jaxlip.metrics.over_runs import over_runs
 from jaxlip.metrics.scores import Draws, Score
+from jaxlip.models.members import over_members
 from jaxlip.report.population import compare
 from jaxlip.report.saved import load_saved
 
@@ -95,6 +96,20 @@ def test_a_member_equals_its_solo_run(solo, population, name):
     runs, rows = population
     assert_close(runs / name, solo / name)
     assert RunFolder(runs / name).read_metrics()[-1] == rows["abc".index(name)]
+
+
+@pytest.mark.parametrize("over", [over_members, jax.vmap])
+def test_members_that_devices_share_out_equal_their_solo_runs(folds, solo, tmp_path, over):
+    """Two members, two devices: each trains one."""
+    made = trainers(folds, tmp_path, experiments()[1:])
+    population = Population(made, over=over)
+    assert population.mesh.axis_names == ("models",)
+    one = population.states.params["norm.bias"].addressable_shards
+    assert [shard.data.shape[0] for shard in one] == [1, 1]
+    population.fit()
+    for name, trainer in zip("bc", made, strict=True):
+        trainer.checkpoints.close()
+        assert_close(tmp_path / name, solo / name)
 
 
 def test_members_end_by_themselves(population):

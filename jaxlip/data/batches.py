@@ -74,6 +74,34 @@ class Numbered(Sequence[str]):
 
 Put = Callable[[Any], Any]
 """Puts a pytree of NumPy arrays on the devices."""
+
+
+@runtime_checkable
+class Deals(Protocol):
+    """A `Put` that can also split batches over devices, to each its part."""
+
+    def columns(self, batch: int) -> slice | None:
+        """Which examples of every batch this host has to give; None where batches of this size are not split."""
+        ...
+
+    def deal(self, tree: Any, batch: int) -> Any:
+        """Arrays [N, B, ...] on the devices, from this host's columns of them."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dealt:
+    """Whole batches one after the other, arrays [N, B, ...], in rows that count through all of them."""
+
+    batches: Any
+
+    def batch(self, rows_B: Any) -> Any:
+        """The batch that these rows are; inside jit."""
+        number = rows_B[0] // len(rows_B)
+        return jax.tree.map(lambda array: jax.lax.dynamic_index_in_dim(array, number, keepdims=False), self.batches)
+
+
 Plan = Sequence[tuple[int, np.ndarray]]
 """(bucket, rows) of one batch after the other; rows of any shape, -1 where there is no example."""
 

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
-from jaxlip.data.batches import Feed, Plan, Put, Split
+from jaxlip.data.batches import Deals, Dealt, Feed, Plan, Put, Split
 from jaxlip.errors import UserError
 
 THREADS = 2
@@ -48,7 +49,7 @@ class StreamedSplit(Split):
 
 @dataclasses.dataclass(frozen=True)
 class _Streaming:
-    """Feeds batches of just the rows that are asked for."""
+    """Feeds batches of just the rows that are asked for: of each batch, a host reads what its devices take."""
 
     split: StreamedSplit
     put: Put
@@ -59,7 +60,10 @@ class _Streaming:
         reading = grain.MapDataset.source(_Rows(plan)).map(self._gather).to_iter_dataset(options)
         try:
             for arrays, rows in reading:
-                yield self.put((arrays, rows))
+                if self._columns(rows) is None:
+                    yield self.put((arrays, rows))
+                else:
+                    yield Dealt(self.put.deal(arrays, rows.shape[-1])), self.put(rows)  # type: ignore[attr-defined]
         except UserError as error:
             # Grain adds lines of its own to the message.
             raise UserError(str(error).partition("\n")[0]) from None
@@ -67,10 +71,17 @@ class _Streaming:
     def _gather(self, part: tuple[int, np.ndarray]) -> tuple[Any, np.ndarray]:
         """The rows as arrays of their own; a negative one is row 0 and no real example, as in a resident batch."""
         bucket, rows = part
-        flat_N = rows.reshape(-1)
+        columns = self._columns(rows)
+        own_KB = rows.reshape(-1, rows.shape[-1])[:, columns or slice(None)]
+        flat_N = own_KB.reshape(-1)
         arrays = self.split.take(bucket, np.maximum(flat_N, 0))
         arrays = dataclasses.replace(arrays, examples_B=arrays.examples_B & (flat_N >= 0))
+        if columns is not None:
+            arrays = jax.tree.map(lambda array: array.reshape(*own_KB.shape, *array.shape[1:]), arrays)
         return arrays, np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
+
+    def _columns(self, rows: np.ndarray) -> slice | None:
+        return self.put.columns(rows.shape[-1]) if isinstance(self.put, Deals) else None
 
 
 class _Rows(Sequence):

@@ -19,7 +19,7 @@ from jaxlip.engine.control import Control, Signals
 from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.growth import Growth, grown
 from jaxlip.engine.lstm_choice import choose
-from jaxlip.engine.mesh import data_mesh, replicate
+from jaxlip.engine.mesh import Placement, data_mesh, replicate, replicated_outputs
 from jaxlip.engine.optim import optimizer
 from jaxlip.engine.precision import may_scale, precision_of
 from jaxlip.engine.progress import Progress, Voice, format_seconds
@@ -72,7 +72,7 @@ class Trainer:
         self.train_split, self.val_split = corpus.splits["train"], corpus.splits["val"]
         self.per_epoch = steps_per_epoch(self.train_split, train.batch)
         self.total_steps = train.epochs * self.per_epoch
-        self.mesh = data_mesh(train.batch // train.accumulate)
+        self.mesh = data_mesh()
         self.program = Program(
             task=experiment.task,  # type: ignore[arg-type]
             model=initialized(experiment.task.build(corpus.spec), experiment.initial),  # type: ignore
@@ -87,8 +87,9 @@ class Trainer:
             precision=precision_of(train.precision),
             lstm=lstm or choose(experiment, corpus).backend,
         )
-        self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0)
-        self.evaluate = jax.jit(self.program.evaluate)
+        outputs = replicated_outputs(self.mesh)
+        self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0, **outputs)
+        self.evaluate = jax.jit(self.program.evaluate, **outputs)
         self.key = replicate(jax.random.key(train.seed + 1), self.mesh)
         groups = count_groups(experiment, corpus.spec)
         build = functools.partial(
@@ -163,7 +164,7 @@ class Trainer:
     def fit(self) -> dict[str, Any]:
         """Trains to the end; returns the last logged row. Raises NonFiniteLoss or Interrupted."""
         train, progress = self.experiment.train, Progress(done=int(self.state.step), total=self.total_steps)
-        put = functools.partial(replicate, mesh=self.mesh)
+        put = Placement(self.mesh)
         feed, val_feed = self.train_split.feed(put), self.val_split.feed(put)
         row: dict[str, Any] = (self.folder.read_metrics() or [{}])[-1]
         with self.folder.events() as events, Signals() as signals, jax.set_mesh(self.mesh):

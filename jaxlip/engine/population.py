@@ -4,6 +4,9 @@ Every member is a `Trainer` with its own seed, order of data, fold, scalar hyper
 early stopping, and is trained as if it were alone, to float tolerance. What is shared is the data in device memory, one
 program and one compilation. Under vmap a member that has nothing to do in a dispatch is computed and thrown away; once
 half of them have ended, those are taken out of the stack.
+
+Of several devices each has some of the members to itself, where that comes out even; else all devices share every
+member's batches, as in a run that is trained alone.
 """
 
 import collections
@@ -26,7 +29,7 @@ from jaxlip.data.folds import Subset
 from jaxlip.engine.averages import averaging
 from jaxlip.engine.control import Signals
 from jaxlip.engine.loop import NonFiniteLoss, Trainer, add_sums
-from jaxlip.engine.mesh import replicate
+from jaxlip.engine.mesh import models_mesh, over_devices, replicate, stack_models
 from jaxlip.engine.optim import optimizer
 from jaxlip.engine.progress import Progress, format_seconds
 from jaxlip.engine.state import TrainState
@@ -200,24 +203,32 @@ class Population:
         """
         self.trainers = list(trainers)
         first = self.trainers[0]
-        self.mesh = first.mesh
         self.scalars = differing_scalars([trainer.experiment for trainer in trainers])
         if first.experiment.train.sampling.on:
             raise UserError("train.sampling is for runs that are trained alone; their order of examples is their own.")
         for name in ("train_split", "val_split"):
             wholes = {id(origin(getattr(trainer, name))[0]) for trainer in self.trainers}
             assert len(wholes) == 1, "members take their examples from the same split in memory"
-        shared = Shared(first.experiment, first.program)
-        self.dispatch = jax.jit(over(shared.dispatch, in_axes=(0, 0, None, 0, 0)), donate_argnums=1)
-        self.evaluate = jax.jit(over(shared.evaluate, in_axes=(0, 0, None, 0)))
+        self.shared, self.over = Shared(first.experiment, first.program), over
         self.failed: dict[str, str] = {}
         self._stack([trainer for trainer in self.trainers if not trainer.ended])
 
     def _stack(self, members: Sequence[Trainer]) -> None:
         self.members = list(members)
         if members:
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(self._own(trainer) for trainer in members))
-            self.own, self.states = replicate(stacked, self.mesh)
+            each = self.trainers[0].mesh
+            self.mesh = each if len(members) % each.size or each.size == 1 else models_mesh(each)
+            self.dispatch = self._program(self.shared.dispatch, in_axes=(0, 0, None, 0, 0), donate_argnums=1)
+            self.evaluate = self._program(self.shared.evaluate, in_axes=(0, 0, None, 0))
+            own = (replicate(self._own(trainer), each) for trainer in members)
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+            self.own, self.states = stack_models(stacked, self.mesh)
+
+    def _program(self, function: Callable[..., Any], in_axes: tuple[int | None, ...], **options: Any) -> Any:
+        mapped = self.over(function, in_axes=in_axes)
+        if "models" in self.mesh.axis_names:
+            mapped = over_devices(mapped, self.mesh, in_axes)
+        return jax.jit(mapped, **options)
 
     def _own(self, trainer: Trainer) -> tuple[Member, TrainState]:
         """What the program needs of a member, as arrays of the same shapes for all."""
@@ -235,29 +246,30 @@ class Population:
 
     def _unstack(self) -> None:
         """Gives every member its state back."""
+        states = replicate(self.states, self.trainers[0].mesh)
         for number, trainer in enumerate(self.members):
-            trainer.state = jax.tree.map(lambda leaf, number=number: leaf[number], self.states)
+            trainer.state = jax.tree.map(lambda leaf, number=number: leaf[number], states)
 
     def fit(self) -> list[dict[str, Any]]:
         """Trains all to their ends; returns the last logged row of each. Raises Interrupted, and NonFiniteLoss once all
         others have ended."""
         done = sum(int(trainer.state.step) for trainer in self.trainers)
         progress = Progress(done=done, total=sum(trainer.total_steps for trainer in self.trainers))
-        put = functools.partial(replicate, mesh=self.mesh)
         first = self.trainers[0]
+        put = functools.partial(replicate, mesh=first.mesh)
         feeds = [origin(split)[0].feed(put) for split in (first.train_split, first.val_split)]
         with contextlib.ExitStack() as stack:
             events = {id(trainer): stack.enter_context(trainer.folder.events()) for trainer in self.members}
             signals = stack.enter_context(Signals())
-            stack.enter_context(jax.set_mesh(self.mesh))
             while going := [trainer for trainer in self.members if self._going(trainer)]:
                 if 2 * len(going) <= len(self.members):
                     self._unstack()
                     self._stack(going)
                 began = time.perf_counter()
-                self._train_epoch(feeds[0], signals, progress)
-                seconds = time.perf_counter() - began
-                self._end_epoch(going, feeds[1], seconds, progress, events)
+                with jax.set_mesh(self.mesh):
+                    self._train_epoch(feeds[0], signals, progress)
+                    seconds = time.perf_counter() - began
+                    self._end_epoch(going, feeds[1], seconds, progress, events)
                 if signals.received:
                     self._stop(signals)
         for trainer in self.trainers:
@@ -283,7 +295,7 @@ class Population:
         for round_, (data, rows_MKB) in zip(rounds, batches, strict=True):
             # A failed member needs no steps, and its state is not looked at any more.
             counts_M = np.array([part.steps if part else 0 for part in round_.parts], np.int32)
-            steps_M = replicate(counts_M, self.mesh)
+            steps_M = stack_models(counts_M, self.mesh)
             with jax.transfer_guard("disallow"):
                 self.states, sums = self.dispatch(self.own, self.states, data, rows_MKB, steps_M)
             sums, steps, bad_steps = jax.device_get((sums, self.states.step, self.states.bad_step))
@@ -329,7 +341,7 @@ class Population:
             if trainer.ended:
                 voice.say(trainer.closing())
         scales_M = np.array([trainer.control.lr_scale for trainer in self.members], np.float32)
-        self.states = dataclasses.replace(self.states, lr_scale=replicate(scales_M, self.mesh))
+        self.states = dataclasses.replace(self.states, lr_scale=stack_models(scales_M, self.mesh))
 
     def _validate(self, feed: Any) -> list[dict[str, float]]:
         """Every member's metrics on its own validation examples."""

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Int
 
 from jaxlip.config import Component, Curriculum
-from jaxlip.data.batches import Recipe
+from jaxlip.data.batches import Dealt, Recipe
 from jaxlip.engine.averages import Average
 from jaxlip.engine.by_name import layer_factors, unfrozen
 from jaxlip.engine.curriculum import group_sums, group_weights, recent_losses
@@ -29,7 +29,9 @@ from jaxlip.tasks.base import Task
 def take(data: Any, rows_B: Int[Array, " B"]) -> Any:
     """The batch of these rows; a negative row is a copy of row 0 that is not a real example."""
     known_B = jnp.maximum(rows_B, 0)
-    if isinstance(data, Recipe):
+    if isinstance(data, Dealt):
+        batch = data.batch(rows_B)
+    elif isinstance(data, Recipe):
         batch = data.make(shard_examples(known_B))
     else:
         batch = jax.tree.map(lambda array: array[known_B], data)

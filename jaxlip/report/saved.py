@@ -13,7 +13,7 @@ from jaxlip.data.folds import read_corpus
 from jaxlip.engine.checkpoint import Checkpoints, Meta
 from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.loop import run_split
-from jaxlip.engine.mesh import data_mesh, replicate
+from jaxlip.engine.mesh import Placement, data_mesh
 from jaxlip.engine.optim import optimizer
 from jaxlip.engine.precision import may_scale
 from jaxlip.engine.run import RunFolder
@@ -93,9 +93,9 @@ class Saved:
         if split not in corpus.splits:
             raise UserError(f"there is no split {split!r} in these data; there are {', '.join(corpus.splits)}.")
         batch = self.meta.experiment.train.batch
-        mesh = data_mesh(batch)
+        mesh = data_mesh()
         with jax.set_mesh(mesh):
-            feed = corpus.splits[split].feed(functools.partial(replicate, mesh=mesh))
+            feed = corpus.splits[split].feed(Placement(mesh))
             return run_split(self.jitted, self.state, corpus.splits[split], feed, batch)
 
 
