@@ -1,14 +1,17 @@
 """Train an experiment from a config file."""
 
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Sequence
 
+from jaxlip.cli.hosts import add_host_options, joined
 from jaxlip.cli.options import Parser, with_config
-from jaxlip.config import Experiment, differences
+from jaxlip.config import Experiment, differences, to_json
 from jaxlip.data.batches import Corpus
 from jaxlip.data.folds import read_corpus
+from jaxlip.engine import hosts
 from jaxlip.engine.checkpoint import Checkpoints
 from jaxlip.engine.loop import FREE_ON_RESUME, NonFiniteLoss, Trainer
 from jaxlip.engine.lstm_choice import Choice, choose, choose_again
@@ -33,17 +36,19 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--no-report", action="store_true", help="do not score validation and write report.html at the end"
     )
+    add_host_options(parser)
     options, experiment = with_config(parser, arguments)
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite exclude each other.")
-    fit(
-        experiment,
-        options.runs,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        checked=not options.no_preflight,
-        reported=not options.no_report,
-    )
+    with joined(options):
+        fit(
+            experiment,
+            options.runs,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            checked=not options.no_preflight,
+            reported=not options.no_report,
+        )
 
 
 def fit(
@@ -57,30 +62,39 @@ def fit(
 ) -> None:
     """Trains to the end and says how to look at the result; if `checked`, a new run only begins after preflight; if
     `reported`, it ends with report.html."""
-    folder = RunFolder(runs / experiment.name)
-    resume = resume and can_resume(folder, experiment)
+    folder = RunFolder(runs / experiment.name, writes=hosts.first())
+    resume = hosts.together(lambda: resume and can_resume(folder, experiment))
     if not resume:
-        folder.check_free(overwrite=overwrite)
+        hosts.together(lambda: folder.check_free(overwrite=overwrite))
     source = RunFolder.find(experiment.init_from, runs) if experiment.init_from and not resume else None
     initial = load_saved(source) if source else None
-    print(f"reading data ({experiment.name})", flush=True)
-    corpus = read_corpus(experiment)
-    print(f"examples: {corpus.counts['examples']}   fingerprint {corpus.fingerprint}", flush=True)
-    for note in corpus.notes:
-        print(f"note: {note}", flush=True)
-    checks = look_before(experiment, corpus) if checked and not resume else []
-    lstm = choose_again(experiment, corpus, folder) if resume else choose(experiment, corpus)
+    corpus = hosts.together(lambda: _read(experiment))
+    hosts.same("their data's fingerprint", corpus.fingerprint)
+    hosts.same("their config", json.dumps(to_json(experiment), sort_keys=True))
+    checks = hosts.together(lambda: look_before(experiment, corpus) if checked and not resume else [])
+    lstm = hosts.together(
+        lambda: choose_again(experiment, corpus, folder) if resume else choose(experiment, corpus)
+    )
     if lstm.milliseconds:
         print(lstm.line(), flush=True)
     if not resume:
         # Only now: a mistake found while reading must not cost the run that is to be replaced.
-        create(folder, experiment, corpus, checks, lstm, overwrite=overwrite)
+        hosts.together(lambda: create(folder, experiment, corpus, checks, lstm, overwrite=overwrite))
     trainer = Trainer(experiment, folder, corpus, lstm=lstm.backend)
     begin(trainer, None if resume else initial, resume=resume)
     _train(trainer, reported=reported)
     trainer.checkpoints.close()
     split = "test" if "test" in corpus.splits else "val"
     print(f"score it with: python evaluate.py --run {folder.path} --split {split}")
+
+
+def _read(experiment: Experiment) -> Corpus:
+    print(f"reading data ({experiment.name})", flush=True)
+    corpus = read_corpus(experiment)
+    print(f"examples: {corpus.counts['examples']}   fingerprint {corpus.fingerprint}", flush=True)
+    for note in corpus.notes:
+        print(f"note: {note}", flush=True)
+    return corpus
 
 
 def create(
@@ -137,10 +151,12 @@ def _train(trainer: Trainer, *, reported: bool) -> None:
 def _report(trainer: Trainer, *, scored: bool) -> None:
     """Validation scored with the best checkpoint, and report.html; what goes wrong with it costs no run."""
     try:
-        forget_scores(trainer.folder)
+        if trainer.folder.writes:
+            forget_scores(trainer.folder)
         if scored:
             score_validation(trainer)
-        print(f"wrote {write_report(trainer.folder)}", flush=True)
+        if trainer.folder.writes:
+            print(f"wrote {write_report(trainer.folder)}", flush=True)
     # The run is trained and saved: whatever a report cannot do is no reason to end in an error.
     except Exception as error:
         print(f"warning: report.html could not be written: {type(error).__name__}: {error}", flush=True)

@@ -5,6 +5,7 @@ import signal
 from types import FrameType
 
 from jaxlip.config import Component, Optim, Train
+from jaxlip.engine import hosts
 from jaxlip.errors import Interrupted
 
 
@@ -49,6 +50,12 @@ class Signals:
 
     def __exit__(self, *_: object) -> None:
         self._restore()
+
+    def agreed(self) -> bool:
+        """Whether this or another host has received one; to be asked at the same points of the program on all."""
+        if number := hosts.largest(int(self.received or 0)):
+            self.received = signal.Signals(number)
+        return self.received is not None
 
     def interrupted(self, where: str) -> Interrupted:
         """How a run ends that a signal has stopped and that is saved."""

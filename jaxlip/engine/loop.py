@@ -163,7 +163,8 @@ class Trainer:
 
     def fit(self) -> dict[str, Any]:
         """Trains to the end; returns the last logged row. Raises NonFiniteLoss or Interrupted."""
-        train, progress = self.experiment.train, Progress(done=int(self.state.step), total=self.total_steps)
+        train = self.experiment.train
+        progress = Progress(done=int(self.state.step), total=self.total_steps, bar=self.folder.writes)
         put = Placement(self.mesh)
         feed, val_feed = self.train_split.feed(put), self.val_split.feed(put)
         row: dict[str, Any] = (self.folder.read_metrics() or [{}])[-1]
@@ -177,7 +178,7 @@ class Trainer:
                     continue
                 _, val = run_split(self.evaluate, self.state, self.val_split, val_feed, train.batch)
                 row = self.log(sums, val, speed, progress, events)
-                if signals.received:
+                if signals.agreed():
                     self._stop(signals)
         self.checkpoints.wait()
         progress.close()
@@ -222,7 +223,7 @@ class Trainer:
             sums = jax.device_get(sums)
             self.advance(part, sums, step=int(self.state.step), bad_step=int(self.state.bad_step))
             progress.advance(part.steps, epoch=self.position.epoch + 1, loss=f"{sums['loss'].value:.3f}")
-            if signals.received and left < 0:
+            if left < 0 and signals.agreed():
                 self._stop(signals)
 
     def advance(self, part: Dispatch, sums: Any, *, step: int, bad_step: int) -> None:

@@ -24,14 +24,19 @@ class Voice(Protocol):
 
 
 class Progress:
-    """A bar over all steps if stderr is a terminal; a line an epoch on stdout in any case."""
+    """A bar over all steps if stderr is a terminal (and a `bar` is wanted); a line an epoch on stdout in any case."""
 
-    def __init__(self, *, done: int, total: int):
+    def __init__(self, *, done: int, total: int, bar: bool = True):
         self.start = time.perf_counter()
         self.done = self.first = done
         self.total = total
         self.bar = tqdm(
-            total=total, initial=done, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, leave=False
+            total=total,
+            initial=done,
+            unit="step",
+            disable=not bar or not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            leave=False,
         )
 
     def advance(self, steps: int, **shown: Any) -> None:

@@ -1,5 +1,6 @@
 """A run's folder: runs/<name>/ with config.json, metrics.jsonl, checkpoints/, tensorboard/, and evaluate's files."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -10,10 +11,11 @@ from jaxlip.errors import UserError
 
 
 class RunFolder:
-    """Reads and writes a run's files. Creating one touches nothing."""
+    """Reads and writes a run's files; of several hosts, one `writes`. Creating one touches nothing."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, *, writes: bool = True):
         self.path = path
+        self.writes = writes
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -55,6 +57,8 @@ class RunFolder:
     def create(self, *, overwrite: bool) -> None:
         """Makes the folder, without what an earlier run left in it. Raises UserError as `check_free` does."""
         self.check_free(overwrite=overwrite)
+        if not self.writes:
+            return
         try:
             if self.path.is_dir():
                 shutil.rmtree(self.path)
@@ -70,7 +74,8 @@ class RunFolder:
     def write_config(self, experiment: Experiment, fingerprint: str, counts: dict[str, Any], **more: Any) -> None:
         """`more` is what else a report should know of the run's beginning: its environment, what preflight said."""
         saved = {"experiment": to_json(experiment), "data": {"fingerprint": fingerprint, **counts}, **more}
-        self.config.write_text(json.dumps(saved, indent=1) + "\n")
+        if self.writes:
+            self.config.write_text(json.dumps(saved, indent=1) + "\n")
 
     def read_config(self) -> dict[str, Any]:
         """What `write_config` wrote. Raises UserError where it cannot be read."""
@@ -90,7 +95,8 @@ class RunFolder:
     def write_end(self, *, seconds: float, failure: str) -> None:
         """How training ended: after how long, over all resumptions, and what it failed of, empty if it did not."""
         seconds += self.read_end().get("seconds", 0.0)
-        self.ended.write_text(json.dumps({"seconds": round(seconds, 1), "failure": failure}) + "\n")
+        if self.writes:
+            self.ended.write_text(json.dumps({"seconds": round(seconds, 1), "failure": failure}) + "\n")
 
     def read_end(self) -> dict[str, Any]:
         """Empty where training has not ended."""
@@ -98,6 +104,8 @@ class RunFolder:
 
     def events(self) -> Any:
         """A TensorBoard writer, to be used in a `with` statement."""
+        if not self.writes:
+            return _NoEvents()
         # Imported here: the core must import without it.
         from tensorboardX import SummaryWriter
 
@@ -112,13 +120,27 @@ class RunFolder:
 
     def rewind_metrics(self, step: int) -> None:
         """Drops what was logged after `step`, so that a resumed run does not log it twice."""
+        if not self.writes:
+            return
         lines = self.metrics.read_text().splitlines() if self.metrics.is_file() else []
         kept = [line for line in lines if (row := _parse_row(line)) is not None and row["step"] <= step]
         self.metrics.write_text("".join(f"{line}\n" for line in kept))
 
     def append_metrics(self, row: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         with self.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+class _NoEvents(contextlib.nullcontext):
+    """The events of a host that does not write."""
+
+    def __init__(self):
+        super().__init__(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        pass
 
 
 def _parse_row(line: str) -> dict[str, Any] | None:

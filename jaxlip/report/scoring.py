@@ -77,7 +77,8 @@ def score_validation(trainer: Trainer) -> None:
     """What the report at the end of training shows: the best checkpoint on the validation split."""
     saved = saved_of(trainer)
     figures, scores = score_split(saved, trainer.corpus, "val")
-    write_scores(saved, trainer.corpus, figures, scores)
+    if trainer.folder.writes:
+        write_scores(saved, trainer.corpus, figures, scores)
 
 
 def forget_scores(folder: RunFolder) -> None:
