@@ -69,7 +69,7 @@ def test_training_learns_keeps_best_and_latest_and_traces_once_a_bucket(corpus, 
     best = min(rows, key=lambda r: r["val/loss"])
     assert {best["step"], rows[-1]["step"]} == set(RunFolder(tmp_path / "run").steps)
     assert load_saved(RunFolder(tmp_path / "run")).step == best["step"]
-    assert trainer.dispatch._cache_size() == 1
+    assert len(trainer.dispatch) == 1
 
 
 def test_one_trace_for_each_bucket(corpus, tmp_path):
@@ -85,7 +85,7 @@ def test_one_trace_for_each_bucket(corpus, tmp_path):
     two = Split(buckets=(batch, longer), names=(names, tuple(f"long/{name}" for name in names)))
     both = dataclasses.replace(corpus, splits={**corpus.splits, "train": two})
     trainer, _ = trained(changed(get_config(), train={"epochs": 2}), both, tmp_path / "run")
-    assert trainer.dispatch._cache_size() == 2
+    assert len(trainer.dispatch) == 2
     assert int(trainer.state.step) == 2 * 2 * 6
 
 

@@ -72,9 +72,7 @@ def fit(
     hosts.same("their data's fingerprint", corpus.fingerprint)
     hosts.same("their config", json.dumps(to_json(experiment), sort_keys=True))
     checks = hosts.together(lambda: look_before(experiment, corpus) if checked and not resume else [])
-    lstm = hosts.together(
-        lambda: choose_again(experiment, corpus, folder) if resume else choose(experiment, corpus)
-    )
+    lstm = hosts.together(lambda: choose_again(experiment, corpus, folder) if resume else choose(experiment, corpus))
     if lstm.milliseconds:
         print(lstm.line(), flush=True)
     if not resume:

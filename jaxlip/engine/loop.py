@@ -19,6 +19,7 @@ from jaxlip.engine.control import Control, Signals
 from jaxlip.engine.curriculum import count_groups
 from jaxlip.engine.growth import Growth, grown
 from jaxlip.engine.lstm_choice import choose
+from jaxlip.engine.memory import Measured
 from jaxlip.engine.mesh import Placement, data_mesh, replicate, replicated_outputs
 from jaxlip.engine.optim import optimizer
 from jaxlip.engine.precision import may_scale, precision_of
@@ -88,7 +89,7 @@ class Trainer:
             lstm=lstm or choose(experiment, corpus).backend,
         )
         outputs = replicated_outputs(self.mesh)
-        self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0, **outputs)
+        self.dispatch = Measured(jax.jit(self.program.dispatch, donate_argnums=0, **outputs))
         self.evaluate = jax.jit(self.program.evaluate, **outputs)
         self.key = replicate(jax.random.key(train.seed + 1), self.mesh)
         groups = count_groups(experiment, corpus.spec)
@@ -165,6 +166,7 @@ class Trainer:
         """Trains to the end; returns the last logged row. Raises NonFiniteLoss or Interrupted."""
         train = self.experiment.train
         progress = Progress(done=int(self.state.step), total=self.total_steps, bar=self.folder.writes)
+        self.dispatch.say = progress.say
         put = Placement(self.mesh)
         feed, val_feed = self.train_split.feed(put), self.val_split.feed(put)
         row: dict[str, Any] = (self.folder.read_metrics() or [{}])[-1]

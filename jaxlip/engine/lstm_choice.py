@@ -16,9 +16,9 @@ import numpy as np
 
 from jaxlip.config import Experiment, members_of
 from jaxlip.data.batches import Corpus
+from jaxlip.engine.precision import computing_in, precision_of
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
-from jaxlip.models.base import Model
 from jaxlip.models.lstm_backends import BACKENDS, Call, Weights, lstm_backend, lstm_layer, recorded_calls
 
 AGREE = {"float64": 1e-9, "float32": 1e-2, "float16": 2e-2, "bfloat16": 5e-2}
@@ -122,8 +122,8 @@ def measured(calls: tuple[Call, ...], names: tuple[str, ...], copies: int) -> Ch
 def calls_of(experiment: Experiment, corpus: Corpus) -> tuple[Call, ...]:
     """Every LSTM layer that a step of each length bucket computes, in training; nothing is computed for it."""
     task: Any = experiment.task
-    model: Model = task.build(corpus.spec)
     split, train = corpus.splits["train"], experiment.train
+    model = computing_in(task.build(corpus.spec), precision_of(train.precision))
     rows = train.batch * members_of(task) // train.accumulate
     params, state = model.shapes()
 

@@ -62,7 +62,8 @@ class Measured:
 
     def __call__(self, *arguments: Any) -> Any:
         """Raises DoesNotFit, on CPU and wherever sizes are known before the program runs, else when it does."""
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
+        leaves = jax.tree.leaves(arguments)
+        shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves)
         if shapes not in self._compiled:
             compiled = self._function.lower(*arguments).compile()
             if need := need_of(compiled):

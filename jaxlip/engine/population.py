@@ -29,6 +29,7 @@ from jaxlip.data.folds import Subset
 from jaxlip.engine.averages import averaging
 from jaxlip.engine.control import Signals
 from jaxlip.engine.loop import NonFiniteLoss, Trainer, add_sums
+from jaxlip.engine.memory import Measured
 from jaxlip.engine.mesh import models_mesh, over_devices, replicate, stack_models
 from jaxlip.engine.optim import optimizer
 from jaxlip.engine.progress import Progress, format_seconds
@@ -218,7 +219,7 @@ class Population:
         if members:
             each = self.trainers[0].mesh
             self.mesh = each if len(members) % each.size or each.size == 1 else models_mesh(each)
-            self.dispatch = self._program(self.shared.dispatch, in_axes=(0, 0, None, 0, 0), donate_argnums=1)
+            self.dispatch = Measured(self._program(self.shared.dispatch, in_axes=(0, 0, None, 0, 0), donate_argnums=1))
             self.evaluate = self._program(self.shared.evaluate, in_axes=(0, 0, None, 0))
             own = (replicate(self._own(trainer), each) for trainer in members)
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
@@ -255,6 +256,8 @@ class Population:
         others have ended."""
         done = sum(int(trainer.state.step) for trainer in self.trainers)
         progress = Progress(done=done, total=sum(trainer.total_steps for trainer in self.trainers))
+        if self.members:
+            self.dispatch.say = progress.say
         first = self.trainers[0]
         put = functools.partial(replicate, mesh=first.mesh)
         feeds = [origin(split)[0].feed(put) for split in (first.train_split, first.val_split)]

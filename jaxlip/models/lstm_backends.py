@@ -112,11 +112,12 @@ def recorded_calls() -> Iterator[list[Call]]:
 def lstm_layer(x_BTD: Float[Array, "B T D"], frames_BT: Bool[Array, "B T"], weights: Weights) -> Float[Array, "B T GH"]:
     """States of all directions side by side; zero where the frame is not real, and the state passes through it.
 
-    All arrays in one type; in half precision cells and sums are float32. Raises ValueError where the backend in use
+    In the type of the weights; in half precision cells and sums are float32. Raises ValueError where the backend in use
     does not compute such a call.
     """
+    x_BTD = x_BTD.astype(weights.recurrent_GHX.dtype)
     (size_B, size_T, size_D), (size_G, size_H) = x_BTD.shape, weights.recurrent_GHX.shape[:2]
-    call = Call(size_G, size_B, size_T, size_D, size_H, jnp.result_type(x_BTD, weights.recurrent_GHX).name)
+    call = Call(size_G, size_B, size_T, size_D, size_H, x_BTD.dtype.name)
     if (calls := _heard.get()) is not None:
         calls.append(call)
     name = _backend.get()
