@@ -1,7 +1,7 @@
 """Memory that steps take at the highest, beside the process that makes them: one contender in a process of its own.
 
-What is counted begins once weights and batch are ready: activations, gradients, moments of the optimiser, and what
-compilers leave behind. On a CPU it is resident memory, on a GPU what the framework has allocated there in all.
+What is counted begins once weights and batch are ready and jaxlip's training step is compiled: activations, gradients,
+moments of the optimiser. On a CPU it is resident memory, on a GPU what the framework has allocated there in all.
 """
 
 import ctypes
