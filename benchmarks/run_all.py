@@ -74,6 +74,7 @@ def gpu_parts(quick: bool, torch_too: bool) -> list[Part]:
     half = ("--peers", "autocast" if torch_too else "none")
     fastest = ("--peers", "dense,pyg,compiled,autocast,compiled+autocast" if torch_too else "none")
     few = ("--rounds", "3" if quick else "7", "--no-peak")
+    pallas = ("--precision", "bfloat16", "--lstm", "pallas")
     wide = ("--batch", "256", "--steps", "50")
     parts = [
         part("V4 training, B=32, T=29", 120, "train_step", *gpu, *fastest, *few),
@@ -84,12 +85,13 @@ def gpu_parts(quick: bool, torch_too: bool) -> list[Part]:
         part("Eight models at once", 90, "population", *gpu, "--steps", "20", "--config", "configs/v4.py"),
         part("V4 inference, B=32, T=29", 60, "inference", *gpu, *eager, *few),
     ]
-    lstm = [part("LSTM backends", 60, "lstm", *gpu)] if (HERE / "lstm.py").is_file() else []
     if quick:
         return parts
     return [
         *parts,
-        *lstm,
+        part("LSTM backends", 60, "lstm", *gpu),
+        part("V4 training, LSTMs by cuDNN", 60, "train_step", *gpu, "--peers", "none", *few, "--lstm", "cudnn"),
+        part("V4 training, bfloat16, LSTMs by Pallas", 60, "train_step", *gpu, "--peers", "none", *few, *pallas),
         part("V4 training, B=256, bfloat16", 60, "train_step", *gpu, *half, *few, *wide, "--precision", "bfloat16"),
         part("V4 training, B=32, float16", 60, "train_step", *gpu, *half, *few, "--precision", "float16"),
         part("V4 inference, B=256, T=29", 60, "inference", *gpu, *eager, *few, *wide),

@@ -26,6 +26,8 @@ class Setting:
     """Steps a call; of jaxlip in training, a dispatch."""
     precision: str = "float32"
     """Of jaxlip."""
+    lstm: str = "scan"
+    """Of jaxlip."""
     device: str = "cpu"
 
 
@@ -46,6 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--peers", default="dense,pyg", help=f"of {', '.join(PEERS)}, or none")
     parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32", help="of jaxlip")
+    parser.add_argument("--lstm", choices=("scan", "pallas", "cudnn"), default="scan", help="of jaxlip")
     parser.add_argument("--memory", choices=("kept", "default"), default="kept", help="what glibc does: see pinned.py")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--clock", choices=("cpu", "wall"), default="wall", help="cpu where others use the core too")
@@ -60,6 +63,7 @@ def setting(kind: str, options: argparse.Namespace) -> Setting:
         frames=options.frames,
         steps=options.steps or (100 if options.device == "gpu" else 2),
         precision=options.precision,
+        lstm=options.lstm,
         device=options.device,
     )
 
@@ -75,10 +79,9 @@ def words_of(chosen: Setting) -> Any:
     import jax.numpy as jnp
 
     from jaxlip.config import load_config
-    from jaxlip.report.bench import in_precision
-    from jaxlip.report.synthetic import WordSteps
+    from jaxlip.report.synthetic import WordSteps, computed_in
 
-    experiment = in_precision(load_config(chosen.config), chosen.precision)
+    experiment = computed_in(load_config(chosen.config), chosen.precision, chosen.lstm)
     words = WordSteps(experiment, frames=chosen.frames, clips=4 * chosen.batch)
     moments = {
         name: value + 0.1 + jnp.arange(value.size, dtype=jnp.float32).reshape(value.shape) % 7 / 7

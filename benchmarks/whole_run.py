@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--per-dispatch", type=int, help="steps a dispatch (5 on a CPU, 100 on a GPU)")
     parser.add_argument("--steps", type=int, help="steps to make (20 on a CPU; a whole epoch on a GPU)")
     parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--lstm", choices=("scan", "pallas", "cudnn"), default="scan", help="what computes LSTMs")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="cpu where others use the core too")
     options = parser.parse_args()
@@ -65,11 +66,10 @@ def main() -> None:
     options.per_dispatch = options.per_dispatch or (5 if on_cpu else 100)
     options.steps = options.steps or (20 if on_cpu else None)
     from jaxlip.config import load_config
-    from jaxlip.report.bench import in_precision
-    from jaxlip.report.synthetic import WordSteps
+    from jaxlip.report.synthetic import WordSteps, computed_in
 
     began = time.perf_counter()
-    experiment = in_precision(load_config(options.config), options.precision)
+    experiment = computed_in(load_config(options.config), options.precision, options.lstm)
     words = WordSteps(experiment, frames=options.frames, clips=options.clips)
     words.training(options.batch, options.per_dispatch)()
     ready = time.perf_counter() - began

@@ -21,11 +21,13 @@ from typing import Any
 from jaxlip.cli.options import Parser
 from jaxlip.config import Experiment, load_config
 from jaxlip.errors import UserError
-from jaxlip.report.bench import PRECISIONS, Sizes, bench, word_models
+from jaxlip.models.lstm_backends import BACKENDS
+from jaxlip.report.bench import Sizes, bench, word_models
 from jaxlip.report.environment import environment
 from jaxlip.report.tables import format_rows
 from jaxlip.tasks.word import Word
 
+PRECISIONS = ("float32", "bfloat16", "float16")
 QUICK = Sizes(batch=4, frames=29, budget=0.3)
 GPU_STEPS = 100
 """Training steps a dispatch where the host would otherwise be waited for."""
@@ -37,6 +39,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch", type=int, metavar="N", help="clips a step")
     parser.add_argument("--frames", type=int, metavar="N", help="frames a clip")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of training and of the product")
+    parser.add_argument("--lstm", choices=tuple(BACKENDS), default="scan", help="what computes LSTMs")
     parser.add_argument("--quick", action="store_true", help="V4 alone, small batches, short measurements")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there too")
     options = parser.parse_args(arguments)
@@ -44,8 +47,8 @@ def run(arguments: Sequence[str]) -> None:
     if options.quick and not options.config:
         # Most of the time goes into compiling.
         experiments = {"v4": experiments["v4"]}
-    said = bench(experiments, _sizes(options), options.precision, _say)
-    said = {"environment": environment(), "precision": options.precision, **said}
+    said = bench(experiments, _sizes(options), options.precision, options.lstm, _say)
+    said = {"environment": environment(), "precision": options.precision, "lstm": options.lstm, **said}
     # What is printed is what is saved.
     print(format_bench(said))
     if options.json:
@@ -90,7 +93,8 @@ def format_bench(said: dict[str, Any]) -> str:
             f"{where['device']}, {where['processor']}; jax {where['jax']}",
             f"copying {machine['copy_bytes'] / 1e9:,.1f} GB/s, multiplying {machine['matmul_flops'] / 1e9:,.0f} "
             f"GFLOP/s in {machine['dtype']}",
-            f"B={sizes['batch']} T={sizes['frames']} in {said['precision']}, {sizes['steps']} steps a dispatch",
+            f"B={sizes['batch']} T={sizes['frames']} in {said['precision']}, LSTMs by {said['lstm']}, {sizes['steps']} "
+            "steps a dispatch",
             format_rows(said["steps"]),
         ]
     )

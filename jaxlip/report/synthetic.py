@@ -11,12 +11,19 @@ from jaxlip.config import Experiment
 from jaxlip.data.batches import FaceBatch
 from jaxlip.data.words import WordSpec
 from jaxlip.engine.optim import optimizer
+from jaxlip.engine.precision import may_scale, precision_of
 from jaxlip.engine.schedules import schedule
 from jaxlip.engine.state import TrainState, initial_state
 from jaxlip.engine.step import Program
 
 STEPS = 1000
 """Steps that the schedule of the learning rate is laid out for."""
+
+
+def computed_in(experiment: Experiment, precision: str, lstm: str = "scan") -> Experiment:
+    """The experiment as it trains in this precision, with this backend of LSTMs."""
+    train = dataclasses.replace(experiment.train, precision=precision, lstm=lstm)
+    return dataclasses.replace(experiment, train=train)
 
 
 def word_program(experiment: Experiment, frames: int) -> Program:
@@ -29,6 +36,8 @@ def word_program(experiment: Experiment, frames: int) -> Program:
         spec=spec,
         tx=optimizer(experiment.optim),
         schedule=schedule(experiment.optim, steps=STEPS, per_epoch=STEPS // 10),
+        precision=precision_of(experiment.train.precision),
+        lstm="scan" if experiment.train.lstm == "auto" else experiment.train.lstm,
     )
 
 
@@ -57,7 +66,8 @@ class WordSteps:
         self.key = jax.random.key(1)
         self.dispatch = jax.jit(self.program.dispatch, donate_argnums=0)
         self.evaluate = jax.jit(self.program.evaluate)
-        init = jax.jit(lambda key: initial_state(self.program.model, self.program.tx, False, key))
+        scaled = may_scale(experiment.train.precision)
+        init = jax.jit(lambda key: initial_state(self.program.model, self.program.tx, False, key, scaled=scaled))
         self.state: TrainState = init(jax.random.key(0))
 
     def rows(self, *shape: int) -> jax.Array:
