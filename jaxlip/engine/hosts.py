@@ -61,6 +61,9 @@ def join(cluster: Cluster) -> None:
             ) from None
         where = cluster.coordinator or "the cluster's coordinator"
         raise UserError(f"the hosts did not come together at {where} ({reason}).") from None
+    # The first exchange between devices gives the other hosts half a minute: here all of them have just begun, while
+    # later one may have to compile or read for longer.
+    largest(0)
 
 
 def count() -> int:
