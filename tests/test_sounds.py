@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import get_sentences
+from trees import csv_tree
 
 from jaxlip.config import from_json, to_json
 from jaxlip.data.pronunciations import parse_pronunciations, pronounced
 from jaxlip.data.sentences import stack_tokens
 from jaxlip.data.sources import grid
+from jaxlip.data.sources.visemes import Visemes
 from jaxlip.data.vocab import UnknownToken, Vocabulary
 from jaxlip.decode import automaton, ngram
 from jaxlip.decode.beam import beam_search
@@ -81,6 +83,11 @@ def test_every_word_of_grid_has_sounds_of_its_own():
     assert set(vocabulary.encode("b e")) < set(vocabulary.encode("bin green"))
 
 
+def test_the_built_in_words_are_read_as_visemes():
+    vocabulary = Vocabulary.of_sounds(get_sentences().data.pronunciations())  # type: ignore[attr-defined]
+    assert len(vocabulary) == 16 and vocabulary.decode(vocabulary.encode("stop post")) == "stop post"
+
+
 def clear(vocabulary, text):
     """Log-probabilities [1, T, K] that spell a text clearly."""
     tokens = stack_tokens([vocabulary.encode(text)])
@@ -131,16 +138,18 @@ def test_every_decoder_reads_clear_speech():
 
 def test_a_source_without_pronunciations_asks_for_a_dictionary(tmp_path):
     experiment = get_sentences()
+    csv_tree(tmp_path / "clips", Visemes(words=4, train=8, val=4, test=4))
+    data = dataclasses.replace(experiment.data, source="manifest", root=str(tmp_path / "clips"))  # type: ignore
     task: Any = dataclasses.replace(experiment.task, unit="sounds")  # type: ignore[call-arg]
-    with pytest.raises(UserError, match="source visemes knows no pronunciations: task.pronunciations names"):
-        task.corpus(experiment.data)
+    with pytest.raises(UserError, match="source manifest knows no pronunciations: task.pronunciations names"):
+        task.corpus(data)
     task = dataclasses.replace(task, pronunciations=str(tmp_path / "none.txt"))
     with pytest.raises(UserError, match="none.txt cannot be read: No such file"):
-        task.corpus(experiment.data)
-    words = experiment.data.vocabulary()  # type: ignore[attr-defined]
+        task.corpus(data)
+    words = data.vocabulary()
     letters = "\n".join(f"{word} {' '.join(word)}" for word in words)
     (tmp_path / "none.txt").write_text(letters)
-    corpus = task.corpus(experiment.data)
+    corpus = task.corpus(data)
     assert corpus.spec.vocabulary.unit == "sounds" and corpus.counts["examples"]["train"] > 0
     with pytest.raises(ValueError, match="pronunciations='none.txt' must be None unless sounds are read"):
         Sentence(model=experiment.task.model, pronunciations="none.txt")  # type: ignore[attr-defined]

@@ -35,8 +35,8 @@ class Sentence(Ctc):
     """What is read: characters, words, pieces of words, or the sounds of a pronunciation: letters that are spelled
     (b, bee) share theirs with words, and lips show sounds, not spelling."""
     pronunciations: str | None = None
-    """Dictionary of the unit sounds, a line `word sound sound ...` a word, as CMUdict has it; None: the source's own,
-    which GRID has."""
+    """Dictionary of the unit sounds, a line `word sound sound ...` a word, as CMUdict has it; None: the source's own
+    (GRID and visemes have one)."""
     pieces: int = 60
     """Vocabulary size of unit pieces."""
     augment: Augment = Augment()

@@ -54,6 +54,7 @@ SOURCES: dict[str, Source] = {
         vocabulary=lambda data: visemes.vocabulary(data.visemes),
         find=lambda data: visemes.find(data.visemes),
         load=lambda data, ref: visemes.load(data.visemes, ref),
+        pronunciations=lambda data: visemes.LEXICON,
     ),
     "grid": Source(
         vocabulary=lambda data: grid.WORDS,
