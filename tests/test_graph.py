@@ -20,6 +20,7 @@ from jaxlip.models.graph import (
     mix_neighbours,
     mix_nodes,
     multiply,
+    pool_nodes,
 )
 from jaxlip.models.norm import EPSILON
 
@@ -200,3 +201,26 @@ def test_a_frame_is_encoded_alone():
 @pytest.mark.parametrize("dropout,rates", [(0.5, [0.5, 0.55, 0.6]), (0.65, [0.65, 0.7, 0.7]), (0.0, [0.0, 0.0, 0.0])])
 def test_dropout_grows_with_depth(dropout, rates):
     np.testing.assert_allclose([norm.rate for norm in encoder(layers=3, dropout=dropout).norms], rates)
+
+
+def test_pooling_is_mean_beside_maximum_and_so_is_its_gradient():
+    x_VFH, wanted_FH2 = normal(V, F, 5), normal(F, 10, seed=1)
+
+    def plain(x_VFH):
+        return jnp.concatenate([x_VFH.mean(axis=0), x_VFH.max(axis=0)], axis=-1)
+
+    np.testing.assert_array_equal(pool_nodes(x_VFH), plain(x_VFH))
+    ours, derived = (jax.grad(lambda x, f=f: jnp.sum(f(x) * wanted_FH2))(x_VFH) for f in (pool_nodes, plain))
+    np.testing.assert_allclose(ours, derived, rtol=1e-6, atol=1e-7)
+
+
+def test_the_first_of_equal_maxima_gets_the_gradient():
+    x_VFH = jnp.ones((4, 1, 1))
+    gradient = jax.grad(lambda x: pool_nodes(x)[0, 1])(x_VFH)
+    np.testing.assert_array_equal(gradient.ravel(), [1, 0, 0, 0])
+
+
+def test_pooling_in_half_precision_stays_there():
+    x_VFH = normal(V, F, 5).astype(jnp.bfloat16)
+    assert pool_nodes(x_VFH).dtype == jnp.bfloat16
+    assert jax.grad(lambda x: pool_nodes(x).astype(jnp.float32).sum())(x_VFH).dtype == jnp.bfloat16

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 import time
@@ -76,6 +77,16 @@ def test_the_second_start_finds_what_the_first_compiled(tmp_path):
         for _ in range(2)
     )
     assert int(first.stdout) == int(second.stdout) > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "True"), ({"MALLOC_ARENA_MAX": "4"}, "False")])
+def test_large_blocks_are_kept_unless_the_user_has_chosen(chosen, expected):
+    program = "from jaxlip.cli.allocation import keep_large_blocks; print(keep_large_blocks())"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment |= {"PYTHONPATH": str(REPOSITORY), **chosen}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
 
 
 @pytest.mark.parametrize("statement", ["import jaxlip", "import jaxlip.cli.main", "import jaxlip.config"])

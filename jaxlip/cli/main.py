@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from jaxlip.cli.allocation import keep_large_blocks
 from jaxlip.cli.compiled import keep_compiled
 from jaxlip.errors import Interrupted, UserError
 
@@ -34,6 +35,9 @@ COMMANDS = (
     "holistic",
     "mheight",
 )
+
+MANY_THREADS = ("extract", "holistic", "live", "predict", "prepare")
+"""Commands whose threads would wait for each other's memory; the others compute in few large blocks."""
 
 USAGE = """usage: jaxlip COMMAND [options]
 
@@ -86,6 +90,8 @@ def guarded(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) 
 def run_and_exit(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> NoReturn:
     """Runs a command and ends the process with its exit code."""
     keep_compiled()
+    if command.__module__.rpartition(".")[2] not in MANY_THREADS:
+        keep_large_blocks()
     code = guarded(command, arguments)
     if code:
         # At once: libraries with work in the background complain about a failure again while Python shuts down.

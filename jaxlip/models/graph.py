@@ -54,6 +54,33 @@ def multiply(x_VFD: Float[Array, "V F D"], weight_DH: Float[Array, "D H"]) -> Fl
     return (x_ND @ weight_DH).reshape(*x_VFD.shape[:2], -1)
 
 
+@jax.custom_vjp
+def pool_nodes(x_VFH: Float[Array, "V F H"]) -> Float[Array, "F H2"]:
+    """Mean beside maximum over the nodes of a frame. Of equal maxima the first gets the gradient.
+
+    The gradient is written out: the derived one passes over all activations several times to share it among equals,
+    where this is one expression that whatever comes before computes inside of its own.
+    """
+    return jnp.concatenate([x_VFH.mean(axis=0), x_VFH.max(axis=0)], axis=-1)
+
+
+def _pool_forward(x_VFH):
+    node_VFH = jax.lax.broadcasted_iota(jnp.int32, x_VFH.shape, 0)
+    largest_FH = x_VFH.max(axis=0)
+    first_FH = jnp.min(jnp.where(x_VFH == largest_FH[None], node_VFH, len(x_VFH)), axis=0)
+    return jnp.concatenate([x_VFH.mean(axis=0), largest_FH], axis=-1), (first_FH, jnp.zeros((len(x_VFH), 0)))
+
+
+def _pool_backward(residuals, d_FH2):
+    first_FH, nodes_V0 = residuals
+    d_mean_FH, d_largest_FH = jnp.split(d_FH2, 2, axis=-1)
+    node_VFH = jax.lax.broadcasted_iota(jnp.int32, (len(nodes_V0), *first_FH.shape), 0)
+    return ((d_mean_FH / len(nodes_V0))[None] + jnp.where(node_VFH == first_FH[None], d_largest_FH[None], 0),)
+
+
+pool_nodes.defvjp(_pool_forward, _pool_backward)
+
+
 def _glorot(rngs: nnx.Rngs, fan_in: int, fan_out: int) -> nnx.Param:
     return nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), (fan_in, fan_out)))
 
@@ -142,7 +169,7 @@ class GraphEncoder(nnx.Module):
         x_VFH = self.norms[0](self.first(jnp.moveaxis(node_FVD, 1, 0), frame_FD), frames_F, key)
         for conv, norm in zip(self.convs, self.norms[1:], strict=True):
             x_VFH = norm(conv(x_VFH, in_cache=in_cache), frames_F, key)
-        return jnp.concatenate([x_VFH.mean(axis=0), x_VFH.max(axis=0)], axis=-1)
+        return pool_nodes(x_VFH)
 
 
 def chunk_frames(frames: int, numbers: int) -> int:

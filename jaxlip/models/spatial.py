@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.config import Component, require
 from jaxlip.face.features import Features
-from jaxlip.models.graph import GraphEncoder
+from jaxlip.models.graph import GraphEncoder, pool_nodes
 from jaxlip.models.graph_attention import GraphAttentionConv, LearnedGraphConv
 from jaxlip.models.linear import Linear
 from jaxlip.models.norm import NORMS, FrameNorm, NormReluDropout, dropout, dropout_seed
@@ -138,8 +138,7 @@ class NodeStage(nnx.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x_VFH = norm(conv(x_VFH), frames_F, key)
         x_VFH = x_VFH if self.out is None else self.out(x_VFH)
-        pooled_FH = jnp.concatenate([x_VFH.mean(axis=0), x_VFH.max(axis=0)], axis=-1)
-        return pooled_FH.reshape(*frames_BT.shape, -1)
+        return pool_nodes(x_VFH).reshape(*frames_BT.shape, -1)
 
 
 class LandmarkStage(nnx.Module):
