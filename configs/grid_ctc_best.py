@@ -1,12 +1,11 @@
-"""Our best reader of GRID sentences: landmarks in motion, large kernels over time, one LSTM layer, characters by CTC;
+"""Our best reader of GRID sentences: landmarks in motion, large kernels over time, one LSTM layer, sounds by CTC;
 five such networks that are trained side by side and read together.
 
 python train.py --config configs/grid_ctc_best.py --data.root GRID --data.splits SPLITS_JSON
 python evaluate.py --run grid_ctc_best --split test
 
-Speaker s1, test word error rate: lexicon 7.3 % [5.2, 9.6], beam 7.3 %, grammar 7.3 %, greedy 8.8 %, floor 82.3 %
-(validation: lexicon 5.9 %); an hour on one core. One network, `--task.members 1`: lexicon 7.1 % (seeds 1 and 2: 7.1 and
-6.7) in 8 minutes.
+Speaker s1, test word error rate: lexicon 6.7 % [4.6, 9.0], beam 6.7 %, grammar 6.5 %, greedy 7.9 %, floor 82.3 %
+(validation: lexicon 5.7 %); 55 minutes on one core. In characters, `--task.unit characters`: 7.3 % (validation 5.9 %).
 """
 
 from jaxlip.config import Experiment, Optim, Train
