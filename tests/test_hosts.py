@@ -82,6 +82,7 @@ def losses(run: pathlib.Path) -> np.ndarray:
     return np.array([[row["step"], row["train/loss"], row["val/loss"]] for row in rows])
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_though_each_reads_its_part_of_the_clips(tmp_path):
     """The one process holds all clips in memory, the two read them as they go."""
     pytest.importorskip("grain", reason="the extra `data` is absent")

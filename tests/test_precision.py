@@ -29,18 +29,8 @@ from jaxlip.report.saved import load_saved
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 # One of every kind of model; the others share their layers.
-KINDS = (
-    "v1",
-    "v4",
-    "v5",
-    "words_best",
-    "grid_ctc",
-    "sign_best",
-    "sign_ctc",
-    "affect_best",
-    "affect_v34",
-    "mheight_run4",
-)
+KINDS = ("v4", "v5", "words_best", "grid_ctc", "affect_v34", "mheight_run4")
+MORE_KINDS = ("v1", "sign_best", "sign_ctc", "affect_best")
 
 
 def small(name):
@@ -76,7 +66,7 @@ def _program(value):
     return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_KINDS)])
 def test_every_product_of_a_model_is_in_half_precision(name):
     """Forwards and backwards; features of landmarks are computed before it, in float32."""
     experiment = small(name)
