@@ -78,6 +78,7 @@ def test_eight_devices_equal_two_and_one(tmp_path):
     assert len(set(by_devices["1"])) == STEPS
 
 
+@pytest.mark.slow
 def test_a_batch_that_devices_do_not_divide_is_the_same_batch(tmp_path):
     found = [losses(everything_on(7), devices, tmp_path / str(devices)) for devices in (1, 2)]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5)

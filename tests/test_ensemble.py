@@ -256,6 +256,7 @@ def test_members_of_a_word_reader_learn_apart_and_answer_together():
     assert float((grouped.loss_N * grouped.weight_N).sum() / grouped.weight_N.sum()) == pytest.approx(float(got.value))
 
 
+@pytest.mark.slow
 def test_a_run_with_members_is_scored_asked_and_mixed_like_any_other(runs, sentences, capsys):
     tiny = get_sentences()
     both = changed(tiny, name="both", task=dataclasses.replace(tiny.task, members=2))  # type: ignore[type-var]

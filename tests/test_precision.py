@@ -154,12 +154,14 @@ def runs(tmp_path_factory):
     return {name: trained(folder, name) for name in ("float32", "bfloat16", "float16")}
 
 
+@pytest.mark.slow
 def test_every_precision_learns_by_heart(runs):
     assert {name: rows[-1]["train/accuracy"] for name, rows in runs.items()} == pytest.approx(
         dict.fromkeys(runs, 1.0), abs=0.05
     )
 
 
+@pytest.mark.slow
 def test_float16_logs_its_scale(runs):
     assert runs["float16"][-1]["train/loss_scale"] >= 1
     assert 0 <= runs["float16"][-1]["train/overflows"] < 1

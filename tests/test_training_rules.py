@@ -111,6 +111,7 @@ def each_alone(model: Model) -> Model:
     return Model(model.init, lambda params, state, batch, key: (model.apply(params, state, batch, None)[0], state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phases", [(), (Phase(start=0.0, others=1.0),)])
 def test_accumulation_equals_the_whole_batch(corpus, tmp_path, phases):
     base = changed(get_config(), train={"batch": 8}, curriculum={"phases": phases, "adaptive": 0.5 * bool(phases)})

@@ -224,17 +224,17 @@ class Ctc(Component):
             {"clip": clip, "said": reference, **{name: text[n] for name, text in texts.items()}}
             for n, (clip, reference) in enumerate(zip(clips, said, strict=True))
         ]
-        shown = texts["lexicon" if "lexicon" in texts else "beam"]
+        shown = "lexicon" if "lexicon" in texts else "beam"
         stride = round(split.buckets[0].frames_BT.shape[1] / outputs[0].tokens_BTK.shape[1])
         return Scores(
             count=len(said),
             scores={f"{name}/{key}": s for name, part in by_reader.items() for key, s in part.scores.items()},
-            worst=worst_sentences(said, shown, clips),
+            worst=worst_sentences(said, texts[shown], clips),
             tables={
                 **_side_by_side(by_reader),
                 "emissions": [{**dataclasses.asdict(emissions), "infeasible_targets": len(infeasible(split, stride))}],
                 "transcripts": rows,
-                "timings": _timing_rows(clips, timings(read["beam"], outputs, frames, spec.vocabulary, stride=stride)),
+                "timings": _timing_rows(clips, timings(read[shown], outputs, frames, spec.vocabulary, stride=stride)),
             },
         )
 
