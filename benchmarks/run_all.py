@@ -61,6 +61,7 @@ def cpu_parts(quick: bool) -> list[Part]:
         part("V3 training, T=75", 1200, "train_step", *v3, *long),
         part("V3 inference, T=29", 900, "inference", *v3, *rounds),
         part("V3 inference, T=75", 1200, "inference", *v3, *long),
+        part("Streaming from shards", 1200, "streaming", "--clips", "640"),
         part("Eight models at once", 1200, "population"),
         part("Decoding", 900, "decode"),
         part("m-heights", 300, "mheight"),

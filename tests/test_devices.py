@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import QUICKLY_COMPILED, REPOSITORY
 from tiny import changed, get_config
 
 from jaxlip.config import Experiment
@@ -23,7 +24,6 @@ from jaxlip.engine.step import take
 from jaxlip.face.augment import Augment
 from jaxlip.tasks.mix import Mix
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 20
 
 
@@ -65,7 +65,7 @@ def losses(experiment: Experiment, devices: int, folder: pathlib.Path) -> list[f
 def test_eight_devices_equal_two_and_one(tmp_path):
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {QUICKLY_COMPILED}",
         "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}",
     }
     said = subprocess.run(

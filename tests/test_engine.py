@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from conftest import QUICKLY_COMPILED, REPOSITORY
 from tiny import changed, get_config
 
 from jaxlip.cli.train import fit
@@ -24,7 +25,6 @@ from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.report.saved import load_saved
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 TINY = str(pathlib.Path(__file__).with_name("tiny.py"))
 
 
@@ -161,7 +161,7 @@ def test_resume_refuses_other_config_and_other_data(corpus, tmp_path):
 
 def launch(runs: pathlib.Path, name: str, *extra: str) -> subprocess.Popen:
     command = [sys.executable, str(REPOSITORY / "train.py"), "--config", TINY, "--runs", str(runs), "--name", name]
-    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "XLA_FLAGS": ""}
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "XLA_FLAGS": QUICKLY_COMPILED}
     return subprocess.Popen(
         [*command, "--no-preflight", "--train.epochs", "30", "--optim.average", "0.9", *extra],
         env=environment,

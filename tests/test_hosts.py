@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import QUICKLY_COMPILED, REPOSITORY
 from tiny import changed, get_config
 from trees import csv_tree, on
 
@@ -22,7 +23,6 @@ from jaxlip.data.sources.visemes import Visemes
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 TINY = str(pathlib.Path(__file__).with_name("tiny.py"))
 HEARTBEAT = 10
 
@@ -41,7 +41,7 @@ class Hosts:
         environment = {
             **os.environ,
             "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}",
-            "XLA_FLAGS": "",
+            "XLA_FLAGS": QUICKLY_COMPILED,
         }
         self.processes = [
             subprocess.Popen(

@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from conftest import QUICKLY_COMPILED, REPOSITORY
 from tiny import changed, get_config
 from trees import SENTENCES, csv_tree, lrs_tree, on
 
@@ -29,7 +30,6 @@ from jaxlip.report.saved import load_saved
 pytest.importorskip("tensorflow_datasets", reason="the extra `data` is absent")
 pytest.importorskip("grain", reason="the extra `data` is absent")
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 TINY = str(pathlib.Path(__file__).with_name("tiny.py"))
 
 
@@ -162,7 +162,7 @@ def test_a_streamed_run_is_the_resident_run_bit_for_bit(shards, tmp_path, capsys
 def launch(shards, runs, name, *extra):
     command = [sys.executable, str(REPOSITORY / "train.py"), "--config", TINY, "--runs", str(runs), "--name", name]
     data = ["--data.source", "prepared", "--data.root", str(shards), "--data.resident_gib", "0", "--train.epochs", "20"]
-    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "XLA_FLAGS": ""}
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "XLA_FLAGS": QUICKLY_COMPILED}
     return subprocess.Popen(
         [*command, "--no-preflight", *data, *extra],
         env=environment,

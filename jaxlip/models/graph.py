@@ -19,6 +19,8 @@ from jaxlip.models.norm import NORMS
 
 CHUNK = 2**17
 """Numbers of an activation that a chunk of frames has at the most: half a mebibyte in float32."""
+ROUNDINGS = 4
+"""Roundings by which maxima that are equal may differ."""
 
 
 @jax.custom_vjp
@@ -56,7 +58,7 @@ def multiply(x_VFD: Float[Array, "V F D"], weight_DH: Float[Array, "D H"]) -> Fl
 
 @jax.custom_vjp
 def pool_nodes(x_VFH: Float[Array, "V F H"]) -> Float[Array, "F H2"]:
-    """Mean beside maximum over the nodes of a frame. Of equal maxima the first gets the gradient.
+    """Mean beside maximum over the nodes of a frame. Of equal maxima (to rounding) the first gets the gradient.
 
     The gradient is written out: the derived one passes over all activations several times to share it among equals,
     where this is one expression that whatever comes before computes inside of its own.
@@ -67,7 +69,9 @@ def pool_nodes(x_VFH: Float[Array, "V F H"]) -> Float[Array, "F H2"]:
 def _pool_forward(x_VFH):
     node_VFH = jax.lax.broadcasted_iota(jnp.int32, x_VFH.shape, 0)
     largest_FH = x_VFH.max(axis=0)
-    first_FH = jnp.min(jnp.where(x_VFH == largest_FH[None], node_VFH, len(x_VFH)), axis=0)
+    # A compiler may compute what comes before once for the maximum and once for the comparison, and round otherwise.
+    least_FH = largest_FH - ROUNDINGS * jnp.finfo(x_VFH.dtype).eps * jnp.abs(largest_FH)
+    first_FH = jnp.min(jnp.where(x_VFH >= least_FH[None], node_VFH, len(x_VFH)), axis=0)
     return jnp.concatenate([x_VFH.mean(axis=0), largest_FH], axis=-1), (first_FH, jnp.zeros((len(x_VFH), 0)))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxlip.models.graph import pool_nodes
 from jaxlip.models.linear import Linear
 
 
@@ -34,5 +35,7 @@ class Read(nnx.Module):
         self.out = Linear(width, 1, rngs=rngs)
 
     def __call__(self, tokens_NBH: Array) -> Float[Array, " B"]:
-        pooled = jnp.concatenate([tokens_NBH.max(axis=0), tokens_NBH.mean(axis=0), tokens_NBH.min(axis=0)], axis=-1)
+        mean_BH, largest_BH = jnp.split(pool_nodes(tokens_NBH), 2, axis=-1)
+        smallest_BH = -jnp.split(pool_nodes(-tokens_NBH), 2, axis=-1)[1]
+        pooled = jnp.concatenate([largest_BH, mean_BH, smallest_BH], axis=-1)
         return self.out(jax.nn.relu(self.hidden(pooled)))[..., 0]
