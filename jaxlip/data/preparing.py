@@ -3,16 +3,14 @@
 import contextlib
 import dataclasses
 import itertools
-import multiprocessing
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, runtime_checkable
 
 import jaxlip
 from jaxlip.data.clips import ClipRef, DamagedClip
+from jaxlip.data.crew import Died, OrderedMap
 from jaxlip.data.face import FaceData
 from jaxlip.data.records import Entry, Record, describe, encode, kept_ids
 from jaxlip.data.sources import SOURCES
@@ -85,11 +83,10 @@ def _mapped(preparation: Preparation, refs: Iterable[ClipRef], pool: Any) -> Ite
     if pool is None:
         yield from map(_prepare_one, tasks)
         return
-    while stretch := list(itertools.islice(tasks, AHEAD * preparation.workers)):
-        try:
-            yield from pool.map(_prepare_one, stretch, chunksize=8)
-        except BrokenProcessPool:
-            raise UserError("a process that reads clips was killed; is there memory for so many --workers?") from None
+    try:
+        yield from pool(tasks, ahead=AHEAD)
+    except Died as death:
+        raise UserError(f"a process that reads clips {death}; is there memory for so many --workers?") from None
 
 
 def _examples(prepared: Iterator[Prepared], add: Callable[[Prepared], None]) -> Iterator[tuple[str, Record]]:
@@ -218,9 +215,9 @@ def unfinished(out: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[Any]:
-    """A pool of processes, None for one worker. Spawned, since JAX's threads do not survive a fork."""
+    """Processes that prepare clips, None for one worker."""
     if workers == 1:
         yield None
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with OrderedMap(_prepare_one, workers) as pool:
         yield pool

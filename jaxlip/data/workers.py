@@ -1,11 +1,7 @@
-"""A batch of videos over several processes: one that dies costs at most its own video, and a signal stops them all.
-
-Not a pool of concurrent.futures: there, one killed process breaks the whole pool.
-"""
+"""A batch of videos over several processes: one that dies costs at most its own video, and a signal stops them all."""
 
 import contextlib
 import dataclasses
-import multiprocessing
 import multiprocessing.connection
 import os
 import pathlib
@@ -14,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from jaxlip.data.clips import DamagedClip
+from jaxlip.data.crew import Died, Worker
 from jaxlip.data.extract import Extraction, Extractor
 from jaxlip.data.find_videos import Source
 from jaxlip.data.recording import part_of
@@ -29,30 +26,19 @@ class Job:
     target: pathlib.Path
 
 
-class _Worker:
+class _Worker(Worker):
     """A process that extracts one video at a time."""
 
     def __init__(self, options: Extraction, model: pathlib.Path):
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, options, model), daemon=True)
-        # The parent decides what Ctrl-C means, while the process starts too.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.process.start()
-        signal.signal(signal.SIGINT, before)
-        theirs.close()
+        super().__init__(_serve, options, model)
         self.job: Job | None = None
 
     def start(self, job: Job) -> None:
         self.job = job
-        with contextlib.suppress(OSError):
-            # A process that is gone already shows when its pipe is read.
-            self.connection.send((job.source.path, job.target))
+        self.send((job.source.path, job.target))
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.join()
-        self.connection.close()
+        super().stop()
         if self.job:
             part_of(self.job.target).unlink(missing_ok=True)
 
@@ -139,12 +125,9 @@ def _ready(crew: list[_Worker]) -> list[_Worker]:
 
 def _receive(worker: _Worker) -> tuple[Any, ...]:
     try:
-        return worker.connection.recv()
-    except (EOFError, OSError):
-        worker.process.join()
-        code = worker.process.exitcode or 0
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return "died", f"its process {how}, {TRIES} times"
+        return worker.receive()
+    except Died as death:
+        return "died", f"its process {death}, {TRIES} times"
 
 
 @contextlib.contextmanager
