@@ -6,7 +6,7 @@
 
 Runs lie under --runs: those that are done are only read, one that was stopped is resumed; the same command again does
 the rest. Speed counts reading the data and validation too. `--short` trains the readers of the original on windows of
-15 frames (a word lasts 6) for 10 epochs, which takes two hours of one core instead of a day.
+15 frames (a word lasts 6) and for 10 epochs, unless the row itself says how many.
 """
 
 import argparse
@@ -36,6 +36,7 @@ AUGMENT += (
     "0.15",
 )
 SHORT = ("--data.window", "15", "--data.buckets", "15", "--train.epochs", "10")
+SHORTENED = ("v1", "v2", "v3", "v3_resume", "v4", "v5")
 # Row -> the rows whose probabilities are averaged.
 TOGETHER = {"v2 + v3": ("v2", "v3")}
 # Row -> (config, what it changes). The remedies are those of the original's own analysis, each against the row "v4".
@@ -49,6 +50,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "v4+augmentation": ("v4", AUGMENT),
     "v4+mixup": ("v4", ("--task.mix.mixup", "0.5")),
     "v4-warmup": ("v4", ("--optim.warmup_epochs", "0.0")),
+    "v4+patience": ("v4", ("--train.epochs", "50")),
     "grid_words": ("grid_words", ()),
     "words_best": ("words_best", ()),
     "words_best, whole clip": ("words_best", ("--data.window", "75", "--data.buckets", "75", "--data.no-centred")),
@@ -65,9 +67,10 @@ def main() -> None:
     options, shared = parser.parse_known_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     jobs = [(row, seed) for seed in range(options.seeds) for row in options.rows]
-    shared = [*(SHORT if options.short else ()), *shared]
     lines = [
-        together(row, seed, options.runs) if row in TOGETHER else figures(row, seed, shared, options.runs)
+        together(row, seed, options.runs)
+        if row in TOGETHER
+        else figures(experiment_of(row, seed, options.short, shared), options.runs)
         for row, seed in jobs
     ]
     print("| run | test accuracy | floor | macro F1 | train - val | parameters | clips a CPU second |")
@@ -75,10 +78,11 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def experiment_of(row: str, seed: int, shared: list[str]) -> Experiment:
+def experiment_of(row: str, seed: int, short: bool, shared: list[str]) -> Experiment:
     """The row's experiment; its run is named after row and seed, and a warm start begins from the same seed's run."""
     config, changes = ROWS[row]
-    arguments = [*changes, *shared, "--data.source", "grid", "--train.seed", str(seed)]
+    shorter = SHORT if short and config in SHORTENED else ()
+    arguments = [*shorter, *changes, *shared, "--data.source", "grid", "--train.seed", str(seed)]
     experiment = override(load_config(REPOSITORY / f"configs/{config}.py"), arguments)
     source = f"{experiment.init_from}-s{seed}" if experiment.init_from else None
     return dataclasses.replace(experiment, name=f"{name_of(row)}-s{seed}", init_from=source)
@@ -88,9 +92,8 @@ def name_of(row: str) -> str:
     return row.replace(", ", "-").replace(" ", "-")
 
 
-def figures(row: str, seed: int, shared: list[str], runs: pathlib.Path) -> str:
+def figures(experiment: Experiment, runs: pathlib.Path) -> str:
     """A line of the table."""
-    experiment = experiment_of(row, seed, shared)
     kept = runs / f"{experiment.name}.json"
     if not kept.is_file():
         folder = RunFolder(runs / experiment.name)

@@ -10,10 +10,11 @@ SHARED = pathlib.Path(os.environ.get("JAXLIP_SHARED", REPOSITORY / "../shared"))
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache/compiled")
 os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(512 * 2**20)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-# And most of their time is compilation of what computes next to nothing.
+# And most of their time is compilation of what computes next to nothing; XLA_FLAGS can say otherwise.
 QUICKLY_COMPILED = "--xla_backend_optimization_level=0"
-if QUICKLY_COMPILED not in (chosen := os.environ.get("XLA_FLAGS", "")):
-    os.environ["XLA_FLAGS"] = f"{chosen} --xla_force_host_platform_device_count=2 {QUICKLY_COMPILED}"
+for flag in ("--xla_force_host_platform_device_count=2", QUICKLY_COMPILED):
+    if flag.partition("=")[0] not in (chosen := os.environ.get("XLA_FLAGS", "")):
+        os.environ["XLA_FLAGS"] = f"{chosen} {flag}"
 
 import jax
 import pytest

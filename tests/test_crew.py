@@ -57,6 +57,27 @@ def test_what_the_function_raises_is_raised_here(pool):
         list(pool([1, 2, -3], ahead=8))
 
 
+def test_an_error_is_of_the_iteration_that_asked_and_comes_in_its_place(pool):
+    failing, fine = pool([*range(CHUNK), -3], ahead=16), pool(range(30), ahead=16)
+    assert next(failing) == 0 and list(fine) == [2 * task for task in range(30)]
+    assert [next(failing) for _ in range(CHUNK - 1)] == [2 * task for task in range(1, CHUNK)]
+    with pytest.raises(UserError, match="-3 is negative"):
+        next(failing)
+
+
+def test_any_thread_may_map():
+    found = []
+
+    def work():
+        with OrderedMap(doubled, 2) as pool:
+            found.extend(pool(range(20), ahead=8))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [2 * task for task in range(20)]
+
+
 def test_a_process_that_ends_says_how():
     with OrderedMap(doubled, 2) as pool, pytest.raises(Died, match="^ended with exit code 7$"):
         list(pool([10**6], ahead=8))

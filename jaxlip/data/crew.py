@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import multiprocessing.connection
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -28,10 +29,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=True)
-        # The parent decides what Ctrl-C means, while the process starts too.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.process.start()
-        signal.signal(signal.SIGINT, before)
+        with _interrupts_ignored():
+            self.process.start()
         theirs.close()
 
     def send(self, message: Any) -> None:
@@ -55,6 +54,24 @@ class Worker:
         self.connection.close()
 
 
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """What starts inside ignores Ctrl-C from its first moment on: the parent decides what that means."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may say what signals do.
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+Results = dict[int, list[Any] | Exception | None]
+"""Of an iteration's parts by number: what came of them, None while they are worked on."""
+
+
 class OrderedMap:
     """`function` of tasks, in their order, from processes that live as long as this context does."""
 
@@ -62,7 +79,7 @@ class OrderedMap:
         self._function, self._workers = function, workers
         self._crew: list[Worker] = []
         # Whoever works, and where its results are to go: several iterations may be under way at a time.
-        self._busy: dict[Any, tuple[Worker, dict[int, list[Any] | None]]] = {}
+        self._busy: dict[Any, tuple[Worker, Results]] = {}
 
     def __enter__(self) -> "OrderedMap":
         return self
@@ -76,8 +93,7 @@ class OrderedMap:
         raises, and Died."""
         remaining = iter(tasks)
         parts = enumerate(iter(lambda: list(itertools.islice(remaining, CHUNK)), []))
-        # None while a part is worked on.
-        results: dict[int, list[Any] | None] = {}
+        results: Results = {}
         most = max(1, ahead * self._workers // CHUNK)
         for due in itertools.count():
             self._hear(wait=False)
@@ -88,9 +104,12 @@ class OrderedMap:
                     return
                 self._hear(wait=True)
                 self._send(parts, results, most)
-            yield from results.pop(due) or ()
+            part = results.pop(due)
+            if isinstance(part, Exception):
+                raise part
+            yield from part or ()
 
-    def _send(self, parts: Iterator[tuple[int, list[Any]]], results: dict[int, list[Any] | None], most: int) -> None:
+    def _send(self, parts: Iterator[tuple[int, list[Any]]], results: Results, most: int) -> None:
         """Gives whoever is idle a part, while there are parts and fewer than `most` wait for being taken."""
         while len(self._crew) < self._workers:
             self._crew.append(Worker(_serve, self._function))
@@ -105,21 +124,20 @@ class OrderedMap:
 
     def _hear(self, *, wait: bool) -> None:
         for connection in multiprocessing.connection.wait(list(self._busy), None if wait else 0):
-            worker, results = self._busy.pop(connection)
-            number, found, error = worker.receive()
-            if error is not None:
-                raise error
+            worker, results = self._busy[connection]
+            number, found = worker.receive()
+            del self._busy[connection]
             results[number] = found
 
 
 def _serve(connection: Any, function: Callable[[Any], Any]) -> None:
-    """Answers every (number, tasks) with (number, results, None), or the error."""
+    """Answers every (number, tasks) with (number, results), or with the exception that one of them raised."""
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             number, tasks = connection.recv()
             try:
-                answer = (number, [function(task) for task in tasks], None)
+                found: list[Any] | Exception = [function(task) for task in tasks]
             except Exception as error:
                 error.add_note(traceback.format_exc())
-                answer = (number, [], error)
-            connection.send(answer)
+                found = error
+            connection.send((number, found))
