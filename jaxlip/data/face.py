@@ -15,7 +15,7 @@ from jaxlip.data.clips import FARTHEST, Affect, Clip, ClipRef, SpokenWord
 from jaxlip.data.pronunciations import Pronunciations
 from jaxlip.data.sources import SOURCES, Slots
 from jaxlip.data.sources.visemes import Visemes
-from jaxlip.face.features import FEATURE_SETS, FaceInput, fit_standardizer, stored_ids
+from jaxlip.face.features import FEATURE_SETS, FaceInput, Standardizer, fit_standardizer, stored_ids
 from jaxlip.face.normalize import NORMALIZERS, interpolate_gaps, rows_of, smooth
 from jaxlip.face.presets import PRESETS
 from jaxlip.face.topology import Topology
@@ -43,6 +43,8 @@ class FaceData(Component):
     """Each node is linked to this many nearest neighbours on the mean face, beside the anatomical edges."""
     features: str = "original31"
     """What is computed from the landmarks: original31 or extended56."""
+    mask_channel: bool = True
+    """Whether the features say which frames of the window are the word's own."""
     normalize: str = "clip"
     """One similarity transform a clip (clip), one a frame (frame), or the original's per-frame min-max (minmax)."""
     smooth: float | None = None
@@ -219,4 +221,14 @@ def fit_input(config: FaceData, topology: Topology, train: Split) -> tuple[FaceI
     ]
     slots = (chosen.node_slots, chosen.frame_slots)
     standardizer, dead = fit_standardizer(type(parts[0][0])(flat[0], flat[1]), flat[2], slots)
-    return FaceInput(features=config.features, ids=ids, nodes=nodes, standardizer=standardizer), dead
+    return face_input(config, ids, nodes, standardizer), dead
+
+
+def face_input(config: FaceData, ids: tuple[int, ...], nodes: int, standardizer: Standardizer) -> FaceInput:
+    return FaceInput(
+        features=config.features,
+        ids=ids,
+        nodes=nodes,
+        standardizer=standardizer,
+        mask_channel=config.mask_channel,
+    )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxlip.config import Component
 from jaxlip.data.assemble import StackLabels
 from jaxlip.data.batches import Corpus
-from jaxlip.data.face import FaceData, Rejections, face_clips, fit_input
+from jaxlip.data.face import FaceData, Rejections, face_clips, face_input, fit_input
 from jaxlip.data.gather import ExamplesOf, gather
 from jaxlip.data.sources import SOURCES
 from jaxlip.face.features import FEATURE_SETS, FaceInput, Standardizer, stored_ids
@@ -23,7 +23,7 @@ def shape_only_spec(config: FaceData, spec_of: SpecOf) -> Component:
         node_mean=(0.0,) * node, node_std=(1.0,) * node, frame_mean=(0.0,) * frame, frame_std=(1.0,) * frame
     )
     ids, nodes = stored_ids(config.preset), len(topology.ids)
-    return spec_of(topology, FaceInput(features=config.features, ids=ids, nodes=nodes, standardizer=standardizer))
+    return spec_of(topology, face_input(config, ids, nodes, standardizer))
 
 
 def load_corpus(

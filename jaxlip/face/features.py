@@ -300,6 +300,8 @@ class FaceInput(Component):
     nodes: int
     """How many of them are graph nodes."""
     standardizer: Standardizer
+    mask_channel: bool = True
+    """Whether the slot "speech" marks the frames of the word; else it marks all real frames, and says nothing."""
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -323,5 +325,6 @@ class FaceInput(Component):
 
     def __call__(self, landmarks_BTVC, frames_BT, speech_BT) -> Features:
         compute = FEATURE_SETS[self.features].compute
-        raw = compute(landmarks_BTVC, frames_BT, speech_BT, ids=self.ids, nodes=self.nodes)
+        marked_BT = speech_BT if self.mask_channel else frames_BT
+        raw = compute(landmarks_BTVC, frames_BT, marked_BT, ids=self.ids, nodes=self.nodes)
         return self.standardizer(raw, frames_BT)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.face.features import Features
 from jaxlip.face.topology import Topology
-from jaxlip.models.norm import NORMS
+from jaxlip.models.norm import NORMS, on_one_cpu
 
 CHUNK = 2**17
 """Numbers of an activation that a chunk of frames has at the most: half a mebibyte in float32."""
@@ -182,8 +182,7 @@ def chunk_frames(frames: int, numbers: int) -> int:
     On a CPU as many as the second-level cache holds: every product then finds its operand there. All of them on other
     devices, and where frames are split over several.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if jax.default_backend() != "cpu" or not (mesh.empty or mesh.size == 1):
+    if not on_one_cpu():
         return frames
     chunks = -(-frames // max(1, CHUNK // numbers))
     return -(-frames // chunks)

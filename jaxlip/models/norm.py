@@ -18,13 +18,22 @@ MOMENTUM = 0.1
 FRAME_MOMENTUM = 0.01
 
 
-def hashed_uniform(shape: tuple[int, ...], seed_2: UInt32[Array, " 2"]) -> UInt32[Array, "..."]:
-    """Uniform uint32 for every element of `shape`, from its index and a seed (lowbias32, C. Wellons, 2018).
+def on_one_cpu() -> bool:
+    """Whether what is traced here runs on a CPU and is not split over several devices."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() == "cpu" and (mesh.empty or mesh.size == 1)
+
+
+def hashed_uniform(
+    shape: tuple[int, ...], seed_2: UInt32[Array, " 2"], first: UInt32[Array, ""] | int = 0
+) -> UInt32[Array, "..."]:
+    """Uniform uint32 for every element of `shape`, from its index (from `first` on) and a seed (lowbias32, C. Wellons,
+    2018).
 
     Cheap enough to be computed inside whatever uses it, and the same on any number of devices.
     """
     strides = np.cumprod((1, *shape[:0:-1]), dtype=np.uint32)[::-1]
-    index = jnp.zeros((), jnp.uint32)
+    index = jnp.asarray(first, jnp.uint32)
     for axis, stride in enumerate(strides):
         index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
     x = index * np.uint32(0x9E3779B9) + seed_2[0]
@@ -38,9 +47,11 @@ def dropout_seed(key: Array, site: int) -> UInt32[Array, " 2"]:
     return jax.random.bits(jax.random.fold_in(key, site), (2,), jnp.uint32)
 
 
-def keep_mask(shape: tuple[int, ...], seed_2: UInt32[Array, " 2"], rate: float) -> Bool[Array, "..."]:
-    """True with probability 1 - rate."""
-    return hashed_uniform(shape, seed_2) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+def keep_mask(
+    shape: tuple[int, ...], seed_2: UInt32[Array, " 2"], rate: float, first: UInt32[Array, ""] | int = 0
+) -> Bool[Array, "..."]:
+    """True with probability 1 - rate; of elements that are numbered from `first` on."""
+    return hashed_uniform(shape, seed_2, first) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
 
 
 def dropout(x: Float[Array, "..."], seed_2: UInt32[Array, " 2"], rate: float) -> Float[Array, "..."]:
@@ -48,20 +59,49 @@ def dropout(x: Float[Array, "..."], seed_2: UInt32[Array, " 2"], rate: float) ->
     return jnp.where(keep_mask(x.shape, seed_2, rate), x / (1 - rate), 0) if rate > 0 else x
 
 
+def _sum_over_nodes(of_node, *arrays_V):
+    """The sum over nodes of what `of_node` gives for the slices of one.
+
+    On a CPU one node after the other: what is reduced then lies in its cache, and a step is several times as fast.
+    """
+    if len(arrays_V[0]) == 1 or not on_one_cpu():
+        return jax.tree.map(lambda parts_V: parts_V.sum(axis=0), jax.vmap(of_node)(*arrays_V))
+
+    def step(total, arrays):
+        return jax.tree.map(jnp.add, total, of_node(*arrays)), None
+
+    like = jax.eval_shape(of_node, *(array_V[0] for array_V in arrays_V))
+    return jax.lax.scan(step, jax.tree.map(lambda sums: jnp.zeros(sums.shape, sums.dtype), like), arrays_V)[0]
+
+
+def _at_each_node(of_node, *arrays_V):
+    """What `of_node` gives for the slices of each node.
+
+    On a CPU in a loop, which also computes it once: XLA would do it again for everything that uses it.
+    """
+    if on_one_cpu():
+        return jax.lax.map(lambda arrays: of_node(*arrays), arrays_V)
+    return jax.vmap(of_node)(*arrays_V)
+
+
 def _moments(z_VFH, real_F):
     """Mean and biased variance [H] over all nodes of real frames, in two passes, and the number of elements; in float32
     or better, whatever z is."""
-    z_VFH = z_VFH.astype(jnp.promote_types(z_VFH.dtype, jnp.float32))
-    weight_1F1 = real_F[None, :, None].astype(z_VFH.dtype)
-    n = jnp.maximum(weight_1F1.sum(), 1) * z_VFH.shape[0]
-    mean_H = jnp.sum(z_VFH * weight_1F1, axis=(0, 1)) / n
-    var_H = jnp.sum(jnp.square(z_VFH - mean_H[None, None]) * weight_1F1, axis=(0, 1)) / n
-    return mean_H, var_H, n
+    kind = jnp.promote_types(z_VFH.dtype, jnp.float32)
+    weight_F1 = real_F[:, None].astype(kind)
+    n = jnp.maximum(weight_F1.sum(), 1) * z_VFH.shape[0]
+    mean_H = _sum_over_nodes(lambda z_FH: jnp.sum(z_FH.astype(kind) * weight_F1, axis=0), z_VFH) / n
+
+    def squares(z_FH):
+        return jnp.sum(jnp.square(z_FH.astype(kind) - mean_H[None]) * weight_F1, axis=0)
+
+    return mean_H, _sum_over_nodes(squares, z_VFH) / n, n
 
 
-def _activate(z_VFH, mean_H, inverse_H, scale_H, bias_H):
+def _activate(z_XH, mean_H, inverse_H, scale_H, bias_H):
     """In the precision of the moments; what uses it goes back to that of z."""
-    return (z_VFH - mean_H[None, None]) * (inverse_H * scale_H)[None, None] + bias_H[None, None]
+    ones = (None,) * (z_XH.ndim - 1)
+    return (z_XH - mean_H[ones]) * (inverse_H * scale_H)[ones] + bias_H[ones]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -75,9 +115,10 @@ def norm_relu_dropout(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
     return outputs
 
 
-def _kept(shape, real_F, seed_2, rate):
-    real = jnp.broadcast_to(real_F[None, :, None], shape)
-    return real & keep_mask(shape, seed_2, rate) if rate > 0 else real
+def _kept(shape, real_F, seed_2, rate, node=0):
+    """Which elements of the nodes from `node` on are real and not dropped."""
+    real = jnp.broadcast_to(real_F[:, None], shape)
+    return real & keep_mask(shape, seed_2, rate, node * (shape[-2] * shape[-1])) if rate > 0 else real
 
 
 def _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
@@ -90,16 +131,28 @@ def _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
 
 def _norm_relu_dropout_backward(rate, residuals, cotangents):
     z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n = residuals
-    kept_VFH = _kept(z_VFH.shape, real_F, seed_2, rate)
-    positive_VFH = _activate(z_VFH, mean_H, inverse_H, scale_H, bias_H) > 0
-    active_VFH = jnp.where(kept_VFH & positive_VFH, cotangents[0].astype(mean_H.dtype) / (1 - rate), 0)
-    centred_VFH = z_VFH - mean_H[None, None]
-    d_bias_H = active_VFH.sum(axis=(0, 1))
-    d_scale_H = jnp.sum(active_VFH * centred_VFH, axis=(0, 1)) * inverse_H
-    # The batch's own mean and variance move with z: their share is taken off at every real element.
-    through_moments_VFH = (d_bias_H[None, None] + centred_VFH * (inverse_H * d_scale_H)[None, None]) / n
-    own_VFH = active_VFH - jnp.where(real_F[None, :, None], through_moments_VFH, 0)
-    d_z_VFH = (own_VFH * (scale_H * inverse_H)[None, None]).astype(z_VFH.dtype)
+    d_out_VFH, real_F1 = cotangents[0], real_F[:, None]
+    nodes_V = jnp.arange(len(z_VFH), dtype=jnp.uint32)
+
+    def active(z_FH, d_out_FH, node):
+        kept_FH = _kept(z_FH.shape, real_F, seed_2, rate, node)
+        positive_FH = _activate(z_FH, mean_H, inverse_H, scale_H, bias_H) > 0
+        return jnp.where(kept_FH & positive_FH, d_out_FH.astype(mean_H.dtype) / (1 - rate), 0)
+
+    def sums(z_FH, d_out_FH, node):
+        active_FH = active(z_FH, d_out_FH, node)
+        return active_FH.sum(axis=0), jnp.sum(active_FH * (z_FH - mean_H[None]), axis=0)
+
+    d_bias_H, d_product_H = _sum_over_nodes(sums, z_VFH, d_out_VFH, nodes_V)
+    d_scale_H = d_product_H * inverse_H
+
+    def d_z(z_FH, d_out_FH, node):
+        # The batch's own mean and variance move with z: their share is taken off at every real element.
+        through_moments_FH = (d_bias_H[None] + (z_FH - mean_H[None]) * (inverse_H * d_scale_H)[None]) / n
+        own_FH = active(z_FH, d_out_FH, node) - jnp.where(real_F1, through_moments_FH, 0)
+        return (own_FH * (scale_H * inverse_H)[None]).astype(z_FH.dtype)
+
+    d_z_VFH = _at_each_node(d_z, z_VFH, d_out_VFH, nodes_V)
     return d_z_VFH, None, d_scale_H.astype(scale_H.dtype), d_bias_H.astype(bias_H.dtype), None
 
 
