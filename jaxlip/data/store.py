@@ -40,7 +40,8 @@ def features(points: int) -> Any:
             "name": of.Text(),
             "number": of.Scalar(np.int64),
             "speaker": of.Text(),
-            "landmarks": of.Tensor(shape=(None, points, 3), dtype=np.uint16),
+            # As a list of integers they would take several times as long to read.
+            "landmarks": of.Tensor(shape=(None, points, 3), dtype=np.uint16, encoding="bytes"),
             "origin": of.Tensor(shape=(3,), dtype=np.float32),
             "step": of.Tensor(shape=(3,), dtype=np.float32),
             "detected": of.Tensor(shape=(None,), dtype=np.bool_),

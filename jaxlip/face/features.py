@@ -8,6 +8,7 @@ trained detectors.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ DEAD = 1e-7
 FEATURE_IDS = tuple(sorted({*LIPS_OUTER, *LIPS_INNER, 1, 152}))
 
 
+@functools.cache
 def stored_ids(preset: str) -> tuple[int, ...]:
     """FaceMesh ids that are kept for a preset: its nodes first, then points that only features need."""
     nodes = preset_ids(preset)

@@ -4,6 +4,7 @@ The default is ONE similarity transform for the whole clip: removing head motion
 and the original's per-frame min-max destroys aspect and motion (both are here under their own names).
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,7 @@ Ids = tuple[int, ...] | None
 """FaceMesh ids of an array's points; None for all 478 in their order."""
 
 
+@functools.cache
 def rows_of(points: tuple[int, ...], ids: Ids) -> tuple[int, ...]:
     """Where in an array of the points `ids` these FaceMesh points are. Raises ValueError for one that is not there."""
     return points if ids is None else tuple(ids.index(point) for point in points)
@@ -37,6 +39,8 @@ def interpolate_gaps(
     seen = np.flatnonzero(detected_T)
     if not len(seen):
         raise ValueError("no frame has a face")
+    if len(seen) == len(detected_T):
+        return landmarks_TVC.astype(np.float32), detected_T
     frame_T = np.arange(len(detected_T))
     after_T = np.searchsorted(seen, frame_T).clip(0, len(seen) - 1)
     before_T = (np.searchsorted(seen, frame_T, side="right") - 1).clip(0, len(seen) - 1)
