@@ -275,6 +275,17 @@ def test_face_input_computes_and_standardises():
     np.testing.assert_allclose(got.frame_BTD, want.frame_BTD, atol=1e-5)
 
 
+@pytest.mark.parametrize("told", (True, False))
+def test_the_mask_channel_can_be_left_out(told):
+    data = FaceData(preset="lips40", mask_channel=told, visemes=Visemes(train=40, val=20, test=20))
+    corpus = load_words(data)
+    (batch,), face_input = corpus.splits["train"].buckets, corpus.spec.input
+    landmarks, frames, speech = (jnp.asarray(a) for a in (batch.landmarks_BTVC, batch.frames_BT, batch.speech_BT))
+    said, all_said = (face_input(landmarks, frames, marks) for marks in (speech, frames))
+    assert bool((said.frame_BTD == all_said.frame_BTD).all()) is not told
+    np.testing.assert_array_equal(said.node_BTVD, all_said.node_BTVD)
+
+
 # Every slot is alive
 
 

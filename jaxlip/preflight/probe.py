@@ -52,9 +52,11 @@ class Probe:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Fields of the batch that a model is meant to use: those that its class declares, else all but target."""
+        """Fields of the batch that a model is meant to use: those that its class declares, else all but target; and
+        the word's frames only where the config has them told."""
         every = tuple(f.name for f in dataclasses.fields(self.batch) if f.name not in ("target", "examples_B"))
-        return getattr(type(self.batch), "INPUTS", every)
+        untold = () if getattr(self.experiment.data, "mask_channel", True) else ("speech_BT",)
+        return tuple(name for name in getattr(type(self.batch), "INPUTS", every) if name not in untold)
 
     @property
     def padded(self) -> dict[str, str]:
