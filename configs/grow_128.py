@@ -3,7 +3,7 @@
     jaxlip grow --configs configs/grow_128.py configs/grow_160.py configs/grow_192.py --scratch
     python evaluate.py --run grow_192 --split test
 
-Batch norms only: a layer norm over widened units would not keep the outputs (`jaxlip.engine.growth`). Not scored yet.
+Batch norms only: a layer norm over widened units would not keep the outputs (`jaxlip.engine.growth`).
 """
 
 from jaxlip.config import Experiment, Optim, Train

@@ -3,7 +3,7 @@
     jaxlip grow --configs configs/grow_128.py configs/grow_160.py configs/grow_192.py --scratch
     python evaluate.py --run grow_160 --split test
 
-Not scored yet.
+On GRID s1 (windows of 15 frames, 4 epochs a phase): test accuracy .833 after this phase.
 """
 
 import dataclasses

@@ -3,7 +3,8 @@
     jaxlip grow --configs configs/grow_128.py configs/grow_160.py configs/grow_192.py --scratch
     python evaluate.py --run grow_192 --split test
 
-Not scored yet.
+On GRID s1 (windows of 15 frames, 4 epochs a phase): test accuracy .840 after the last phase, .883 where it is trained
+from nothing for as many steps (benchmarks/RESULTS.md).
 """
 
 import dataclasses
