@@ -44,7 +44,7 @@ class FaceData(Component):
     features: str = "original31"
     """What is computed from the landmarks: original31 or extended56."""
     mask_channel: bool = True
-    """Whether the features say which frames of the window are the word's own."""
+    """Whether the features say which frames of the window are the word's own (of a sentence: have a face)."""
     normalize: str = "clip"
     """One similarity transform a clip (clip), one a frame (frame), or the original's per-frame min-max (minmax)."""
     smooth: float | None = None
