@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from jaxlip.cli.options import Parser
 from jaxlip.cli.train import begin, can_resume, create, look_before
 from jaxlip.config import Experiment
-from jaxlip.data.batches import Corpus
 from jaxlip.data.folds import read_corpora
 from jaxlip.engine.loop import Trainer
-from jaxlip.engine.lstm_choice import Choice, choose, choose_again
+from jaxlip.engine.lstm_choice import choose_together
 from jaxlip.engine.population import Population, differing_scalars
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
@@ -60,7 +59,7 @@ def fit_together(
     for note in corpora[0].notes:
         print(f"note: {note}", flush=True)
     checks = look_before(first, corpora[0]) if checked and not all(resumed) else []
-    lstm = _lstm(pairs, resumed, corpora[0])
+    lstm = choose_together(pairs, resumed, corpora[0])
     if lstm.milliseconds:
         print(lstm.line(), flush=True)
     trainers: list[Trainer] = []
@@ -80,13 +79,3 @@ def fit_together(
         for trainer in trainers:
             trainer.checkpoints.close()
     return folders
-
-
-def _lstm(pairs: Sequence[tuple[RunFolder, Experiment]], resumed: Sequence[bool], corpus: Corpus) -> Choice:
-    """What computes the LSTMs of all, which share one program: what those that are resumed began with, where there are
-    any. Raises UserError if they do not agree."""
-    old = [pair for pair, again in zip(pairs, resumed, strict=True) if again]
-    choices = [choose_again(experiment, corpus, folder, runs=len(pairs)) for folder, experiment in old]
-    if len(backends := {choice.backend for choice in choices}) > 1:
-        raise UserError(f"these runs began with other LSTMs ({', '.join(sorted(backends))}); --train.lstm names one.")
-    return choices[0] if choices else choose(pairs[0][1], corpus, runs=len(pairs))

@@ -4,8 +4,9 @@
   jaxlip search --config configs/v3.py --trials 20 --over optim.lr=1e-4:1e-2:log --over train.batch=16,32,64
 
 The first trial is the config as it is. Trials are judged by --train.monitor on the validation split; those behind the
-median of the others at the same epoch end early. Each is a run of its own. The same command continues a search that was
-stopped or killed; a larger --trials makes it longer.
+median of the others at the same epoch end early. Each is a run of its own. --together are proposed before any of them
+is trained; those of them that differ in numbers alone are trained at once, in one program. The same command continues a
+search that was stopped or killed; a larger --trials makes it longer.
 """
 
 import argparse
@@ -34,14 +35,19 @@ def run(arguments: Sequence[str]) -> None:
         help="what is searched: LOW:HIGH, LOW:HIGH:log or VALUE,VALUE,...; may be given again "
         "(default: learning rate, weight decay, dropout, label smoothing)",
     )
+    parser.add_argument(
+        "--together", type=int, default=4, metavar="K", help="trials that are trained at once (default 4)"
+    )
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/search"), help="folder of all searches")
     parser.add_argument("--no-pruning", action="store_true", help="train every trial to its end")
     parser.add_argument("--no-preflight", action="store_true", help="do not look for what would make runs worthless")
     options, experiment = with_config(parser, arguments)
-    if options.trials < 1:
-        raise UserError(f"--trials {options.trials} must be 1 or more.")
+    for name in ("trials", "together"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)} must be 1 or more.")
     space = parse_space(options.over, experiment)
-    search = Search(experiment, space, options.runs / experiment.name, pruned=not options.no_pruning)
+    folder, pruned = options.runs / experiment.name, not options.no_pruning
+    search = Search(experiment, space, folder, pruned=pruned, together=options.together)
     corpus = read_corpus(experiment)
     for note in corpus.notes:
         print(f"note: {note}", flush=True)
@@ -51,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
         for trial in search.trials(corpus, options.trials):
             print(_line(search, trial), flush=True)
     except Interrupted as stop:
-        why = "the running trial is saved, and the same command continues the search"
+        why = "the running trials are saved, and the same command continues the search"
         raise Interrupted(stop.number, f"stopped by {signal.Signals(stop.number).name}; {why}.") from None
     finally:
         search.close()

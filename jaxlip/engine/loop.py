@@ -108,7 +108,9 @@ class Trainer:
         self.groups = groups_of_examples(experiment.task, self.train_split, corpus.spec) if train.sampling.on else []
         self.said: set[str] = set()
         self.watch: Callable[[dict[str, Any]], None] | None = None
-        """Is given every logged row once it is saved; what it raises ends the training."""
+        """Is given every logged row once it is saved."""
+        self.stopped = ""
+        """Why the run ends before its time, where who watches it has said so."""
         self.checkpoints = Checkpoints(folder.checkpoints, keep_best=train.keep_best)
 
     def meta(self) -> Meta:
@@ -189,14 +191,15 @@ class Trainer:
 
     @property
     def ended(self) -> bool:
-        return self.position.epoch >= self.experiment.train.epochs or self.control.exhausted(self.experiment.train)
+        train = self.experiment.train
+        return self.position.epoch >= train.epochs or self.control.exhausted(train) or bool(self.stopped)
 
     def closing(self) -> str:
         """Why the run has ended."""
         train = self.experiment.train
         complete = self.position.epoch >= train.epochs
-        why = "all epochs" if complete else f"no better validation {train.monitor} in {train.patience} evaluations"
-        return f"done after epoch {self.position.epoch} ({why})"
+        waited = f"no better validation {train.monitor} in {train.patience} evaluations"
+        return f"done after epoch {self.position.epoch} ({self.stopped or ('all epochs' if complete else waited)})"
 
     def plan(self) -> list[Dispatch]:
         """What is left of the epoch."""

@@ -182,3 +182,15 @@ def choose_again(experiment: Experiment, corpus: Corpus, folder: RunFolder, *, r
     if choice.backend != began:
         folder.note_config(lstm=dataclasses.asdict(choice))
     return choice
+
+
+def choose_together(pairs: Sequence[tuple[RunFolder, Experiment]], resumed: Sequence[bool], corpus: Corpus) -> Choice:
+    """The backend for runs that share one program: what those that are resumed began with, where there are any.
+
+    Raises UserError if they do not agree.
+    """
+    old = [pair for pair, again in zip(pairs, resumed, strict=True) if again]
+    choices = [choose_again(experiment, corpus, folder, runs=len(pairs)) for folder, experiment in old]
+    if len(backends := {choice.backend for choice in choices}) > 1:
+        raise UserError(f"these runs began with other LSTMs ({', '.join(sorted(backends))}); --train.lstm names one.")
+    return choices[0] if choices else choose(pairs[0][1], corpus, runs=len(pairs))

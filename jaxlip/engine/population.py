@@ -63,6 +63,10 @@ TRACED = ("optim.", "task.")
 """Where numbers may differ from member to member inside one program."""
 
 
+class NotTogether(UserError):
+    """Runs that one program cannot train."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
@@ -109,7 +113,7 @@ class Shared:
         except jax.errors.JAXTypeError:
             # Some Python asks for the number, which is one for each member.
             fields = ", ".join(member.scalars)
-            raise UserError(f"runs that are trained together may not differ in {fields}; train them apart.") from None
+            raise NotTogether(f"runs that are trained together may not differ in {fields}; train them apart.") from None
 
     def evaluate(self, member: Member, state: TrainState, data: Any, rows_B: Int[Array, " B"]) -> Any:
         return self.of(member).evaluate(state, data, rows_B)[1]
@@ -131,7 +135,7 @@ def _with(component: Any, path: list[str], value: Any) -> Any:
 
 
 def differing_scalars(experiments: Sequence[Experiment]) -> list[str]:
-    """Numbers that are not the same in all members. Raises UserError for other fields that are not."""
+    """Numbers that are not the same in all members. Raises NotTogether for other fields that are not."""
     fields = [flat(experiment) for experiment in experiments]
     missing = "(no such field)"
     differing = [
@@ -143,8 +147,44 @@ def differing_scalars(experiments: Sequence[Experiment]) -> list[str]:
         kinds = {type(other.get(name)) for other in fields}
         if not name.startswith(TRACED) or not {float} <= kinds <= {float, int}:
             values = ", ".join(str(other.get(name, missing)) for other in fields[:3])
-            raise UserError(f"runs that are trained together may not differ in {name} ({values}); train them apart.")
+            raise NotTogether(f"runs that are trained together may not differ in {name} ({values}); train them apart.")
     return differing
+
+
+def alike(experiments: Sequence[Experiment], spec: Any) -> list[list[int]]:
+    """Which of these experiments one program may train: groups of their numbers, in order. Those of a group have arrays
+    of the same shapes and differ in numbers alone."""
+    groups: dict[Any, list[int]] = {}
+    for number, experiment in enumerate(experiments):
+        fixed = [
+            (name, repr(value))
+            for name, value in flat(experiment).items()
+            if name not in FREE and not (name.startswith(TRACED) and isinstance(value, float))
+        ]
+        task: Any = experiment.task
+        shapes = str(jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), task.build(spec).shapes()))
+        groups.setdefault((*fixed, experiment.optim.averaged, shapes), []).append(number)
+    return list(groups.values())
+
+
+def fit_all(trainers: Sequence[Trainer]) -> dict[str, str]:
+    """Trains runs of one group of `alike` to their ends, at once where that can be done; returns, by name, why those
+    ended whose loss was not finite. Raises Interrupted."""
+    if len(trainers) > 1:
+        try:
+            population = Population(trainers)
+            with contextlib.suppress(NonFiniteLoss):
+                population.fit()
+            return population.failed
+        except NotTogether as reason:
+            print(f"training them one after the other: {reason}", flush=True)
+    failed: dict[str, str] = {}
+    for trainer in trainers:
+        try:
+            trainer.fit()
+        except NonFiniteLoss as error:
+            failed[trainer.experiment.name] = str(error)
+    return failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,13 +240,13 @@ class Population:
     def __init__(self, trainers: Sequence[Trainer], over: Callable[..., Any] = over_members):
         """`over` maps a function over the members; one by one, a member that waits costs nothing.
 
-        Raises UserError for runs that cannot be trained in one program.
+        Raises NotTogether for runs that cannot be trained in one program.
         """
         self.trainers = list(trainers)
         first = self.trainers[0]
         self.scalars = differing_scalars([trainer.experiment for trainer in trainers])
         if first.experiment.train.sampling.on:
-            raise UserError("train.sampling is for runs that are trained alone; their order of examples is their own.")
+            raise NotTogether("train.sampling is for runs that are trained alone; their order is their own.")
         for name in ("train_split", "val_split"):
             wholes = {id(origin(getattr(trainer, name))[0]) for trainer in self.trainers}
             assert len(wholes) == 1, "members take their examples from the same split in memory"

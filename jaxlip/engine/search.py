@@ -1,24 +1,26 @@
 """A search for better hyper-parameters: trials that Optuna proposes, each a run of its own, in a study on disk.
 
 The folder of a search holds the config and space it began with, Optuna's journal, and a run folder a trial. Whatever
-ends a search, the next one goes on where it was: with the trial that was running, from its checkpoint.
+ends a search, the next one goes on where it was: with the trials that were running, from their checkpoints. Some are
+proposed at a time, and those of them that differ in numbers alone are trained in one program.
 """
 
-import contextlib
 import dataclasses
 import fcntl
 import json
 import pathlib
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 
 from jaxlip.config import Experiment, differences, from_json, override, to_json
 from jaxlip.data.batches import Corpus
-from jaxlip.engine.loop import NonFiniteLoss, Trainer
-from jaxlip.engine.lstm_choice import choose, choose_again
+from jaxlip.engine.loop import Trainer
+from jaxlip.engine.lstm_choice import choose_together
+from jaxlip.engine.population import alike, fit_all
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.space import Space
 from jaxlip.errors import UserError
@@ -43,10 +45,11 @@ def optuna() -> Any:
 class Search:
     """A study on disk; made anew or found again."""
 
-    def __init__(self, experiment: Experiment, space: Space, folder: pathlib.Path, *, pruned: bool):
-        """`pruned`: whether trials that fall behind the median end early. Raises UserError if the folder holds a search
-        of something else, or one that is going on."""
-        self.experiment, self.space, self.folder = experiment, space, folder
+    def __init__(self, experiment: Experiment, space: Space, folder: pathlib.Path, *, pruned: bool, together: int = 1):
+        """`pruned`: whether trials that fall behind the median end early; `together`: how many are proposed and, if
+        they differ in numbers alone, trained at once. Raises UserError if the folder holds a search of something else,
+        or one that is going on."""
+        self.experiment, self.space, self.folder, self.together = experiment, space, folder, together
         self.monitor = experiment.train.monitor
         self.maximize = higher_is_better(self.monitor)
         self.optuna = optuna()
@@ -98,25 +101,45 @@ class Search:
 
     def trials(self, corpus: Corpus, count: int) -> Iterator[Any]:
         """Trains until the study has `count` trials; yields each that ends. Raises Interrupted."""
-        states = self.optuna.trial.TrialState
-        for frozen in self.study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-            yield self._train(self._continued(frozen), corpus)
-        while (number := self._begun()) < count:
+        while batch := self._batch(count):
+            made = [self._experiment(trial) for trial in batch]
+            for group in alike(made, corpus.spec):
+                yield from self._train([batch[number] for number in group], [made[number] for number in group], corpus)
+
+    def _batch(self, count: int) -> list[Any]:
+        """The trials that are proposed before any of them is trained: those that were running, and new ones up to a
+        multiple of `together`, so that a stop changes nothing."""
+        running = self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.RUNNING,))
+        batch = [self._propose(self._continued(frozen)) for frozen in running]
+        first = running[0].number if running else self._begun()
+        end = min((first // self.together + 1) * self.together, count)
+        while (number := self._begun()) < end:
             self._seed(number)
-            yield self._train(self.study.ask(), corpus)
+            batch.append(self._propose(self.study.ask()))
+        return batch
 
     def _begun(self) -> int:
         return sum(trial.state != self.optuna.trial.TrialState.WAITING for trial in self.study.trials)
 
     def _seed(self, number: int) -> None:
         """What is proposed depends on the trials before it, and not on how often the search was stopped."""
-        self.study.sampler = self.optuna.samplers.TPESampler(
-            seed=self.experiment.train.seed + number, n_startup_trials=RANDOM_TRIALS
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", self.optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = self.optuna.samplers.TPESampler(
+                seed=self.experiment.train.seed + number,
+                n_startup_trials=RANDOM_TRIALS,
+                # Trials that are trained together keep away from each other.
+                constant_liar=self.together > 1,
+            )
 
     def _continued(self, frozen: Any) -> Any:
         self._seed(frozen.number)
         return self.optuna.trial.Trial(self.study, frozen._trial_id)
+
+    def _propose(self, trial: Any) -> Any:
+        for part in self.space:
+            part.suggest(trial)
+        return trial
 
     def run_folder(self, number: int) -> RunFolder:
         return RunFolder(self.folder / f"trial-{number:03d}")
@@ -125,47 +148,54 @@ class Search:
         """A trial's values as options of the command line."""
         return [f"--{part.field}={params[part.field]}" for part in self.space]
 
-    def _train(self, trial: Any, corpus: Corpus) -> Any:
-        """Trains a trial to its end and tells the study; returns it as the study keeps it."""
+    def _experiment(self, trial: Any) -> Experiment:
+        name = self.run_folder(trial.number).path.name
+        return override(self.experiment, [f"--name={name}", *self.options(trial.params)])
+
+    def _train(self, trials: Sequence[Any], experiments: Sequence[Experiment], corpus: Corpus) -> Iterator[Any]:
+        """Trains trials of one program to their ends and tells the study; yields them as the study keeps them."""
         states = self.optuna.trial.TrialState
-        params = {part.field: part.suggest(trial) for part in self.space}
-        folder, began, failure = self.run_folder(trial.number), time.perf_counter(), ""
-        trainer = None
+        trainers: list[Trainer] = []
+        failed: dict[str, str] = {}
+        began = time.perf_counter()
         try:
-            options = [f"--name={folder.path.name}", *self.options(params)]
-            trainer = self._trainer(override(self.experiment, options), folder, corpus)
-            with self._watched(trainer, trial):
-                trainer.fit()
-            told = self.study.tell(trial, self._best(folder))
-        except self.optuna.TrialPruned:
-            told = self.study.tell(trial, state=states.PRUNED)
-        except NonFiniteLoss as error:
-            failure = str(error)
-            told = self.study.tell(trial, state=states.FAIL)
+            trainers.extend(self._trainers([self.run_folder(trial.number) for trial in trials], experiments, corpus))
+            for trainer, trial in zip(trainers, trials, strict=True):
+                self._watch(trainer, trial)
+            failed = fit_all(trainers)
         finally:
-            if trainer:
+            for trainer in trainers:
                 trainer.checkpoints.close()
-                folder.write_end(seconds=time.perf_counter() - began, failure=failure)
+                failure = failed.get(trainer.experiment.name, "")
+                trainer.folder.write_end(seconds=time.perf_counter() - began, failure=failure)
             # Every trial compiles anew: without this, programs of trials that are done stay in memory.
             jax.clear_caches()
-        return told
+        for trainer, trial in zip(trainers, trials, strict=True):
+            if trainer.experiment.name in failed:
+                self.study.tell(trial, state=states.FAIL)
+            elif not trainer.stopped:
+                self.study.tell(trial, self._best(trainer.folder))
+            yield self.study.trials[trial.number]
 
-    def _trainer(self, experiment: Experiment, folder: RunFolder, corpus: Corpus) -> Trainer:
-        """From the trial's checkpoint where it has one."""
-        begun = bool(folder.steps)
-        if not begun:
-            lstm = choose(experiment, corpus)
-            folder.create(overwrite=True)
-            folder.write_config(experiment, corpus.fingerprint, corpus.counts, lstm=dataclasses.asdict(lstm))
-        else:
-            lstm = choose_again(experiment, corpus, folder)
-        trainer = Trainer(experiment, folder, corpus, lstm=lstm.backend)
-        if begun:
-            trainer.resume()
-        return trainer
+    def _trainers(
+        self, folders: Sequence[RunFolder], experiments: Sequence[Experiment], corpus: Corpus
+    ) -> Iterator[Trainer]:
+        """From the trials' checkpoints where they have one."""
+        pairs = list(zip(folders, experiments, strict=True))
+        begun = [bool(folder.steps) for folder in folders]
+        lstm = choose_together(pairs, begun, corpus)
+        first = None
+        for (folder, experiment), again in zip(pairs, begun, strict=True):
+            if not again:
+                folder.create(overwrite=True)
+                folder.write_config(experiment, corpus.fingerprint, corpus.counts, lstm=dataclasses.asdict(lstm))
+            trainer = Trainer(experiment, folder, corpus, like=first, lstm=lstm.backend)
+            first = first or trainer
+            if again:
+                trainer.resume()
+            yield trainer
 
-    @contextlib.contextmanager
-    def _watched(self, trainer: Trainer, trial: Any) -> Iterator[None]:
+    def _watch(self, trainer: Trainer, trial: Any) -> None:
         """Reports every evaluation to the study, which may end the trial."""
         known = set(self.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
@@ -173,13 +203,16 @@ class Search:
             if row["epoch"] not in known:
                 trial.report(row[f"val/{self.monitor}"], row["epoch"])
             if trial.should_prune():
-                raise self.optuna.TrialPruned()
+                # Told at once: what is told of trials that are trained with it must not change the verdict.
+                self.study.tell(trial, state=self.optuna.trial.TrialState.PRUNED)
+                trainer.stopped = "behind the median of the other trials"
 
         trainer.watch = look
-        # A kill may have come after an evaluation was saved and before the study knew of it.
-        for row in trainer.folder.read_metrics():
-            look(row)
-        yield
+        if not trainer.ended:
+            # A kill may have come after an evaluation was saved and before the study knew of it.
+            for row in trainer.folder.read_metrics():
+                if not trainer.stopped:
+                    look(row)
 
     def _best(self, folder: RunFolder) -> float:
         values = [row[f"val/{self.monitor}"] for row in folder.read_metrics()]
