@@ -17,7 +17,7 @@ def get_config() -> Experiment:
     return Experiment(
         name="v1",
         data=FaceData(),
-        task=Word(model=GatedBranches(), label_smoothing=0.1),
+        task=Word(model=GatedBranches(), label_smoothing=0.1, gate_balance=0.2),
         optim=Optim(lr=1e-3, weight_decay=2e-4, clip=1.0),
         train=Train(epochs=25, batch=64, patience=50),
     )

@@ -25,9 +25,10 @@ from jaxlip.report.saved import load_saved
 def experiments():
     """Three members that differ in whatever may differ; a stops early, c has another fold."""
     base = changed(get_config(), train={"epochs": 3}, fold={"of": 3})
+    other = {"task": {"model": dataclasses.replace(base.task.model, dropout=0.35), "label_smoothing": 0.05}}
     return [
         changed(base, name="a", train={"seed": 1, "patience": 1, "min_delta": 10.0}),
-        changed(base, name="b", train={"seed": 2}, optim={"lr": 1e-3, "weight_decay": 1e-2}),
+        changed(base, name="b", train={"seed": 2}, optim={"lr": 1e-3, "weight_decay": 1e-2}, **other),
         changed(base, name="c", train={"epochs": 4}, fold={"index": 2}),
     ]
 

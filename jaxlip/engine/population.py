@@ -37,6 +37,7 @@ from jaxlip.engine.state import TrainState
 from jaxlip.engine.step import Program
 from jaxlip.errors import UserError
 from jaxlip.models.members import over_members
+from jaxlip.models.norm import OwnRate
 
 # Fields that no program looks at (which examples are a member's, its splits say), or that the table of learning rates
 # has taken in.
@@ -123,7 +124,9 @@ def with_scalars(experiment: Experiment, scalars: dict[str, Any]) -> Experiment:
     """The experiment with these numbers, which may be traced and are therefore not validated."""
     changed = experiment
     for name, value in scalars.items():
-        changed = _with(changed, name.split("."), value)
+        # Masks are drawn and gradients written out by hand where there is dropout, which must know its rate for one.
+        own = OwnRate(value) if name.endswith("dropout") else value
+        changed = _with(changed, name.split("."), own)
     return changed
 
 

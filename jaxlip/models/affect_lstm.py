@@ -14,7 +14,7 @@ from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.heads import last_real
 from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstm
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import Rate, dropout, dropout_seed
 from jaxlip.models.users import UserTable
 
 TRUNK = (512, 256)
@@ -50,7 +50,7 @@ class AffectLstm(Component):
 class AffectHeads(nnx.Module):
     """Two layers for all dimensions, then a small network for each; gives labels in their own units."""
 
-    def __init__(self, fan_in: int, middle: tuple[float, ...], rate: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(self, fan_in: int, middle: tuple[float, ...], rate: Rate, *, site: int, rngs: nnx.Rngs):
         sizes = (fan_in, *TRUNK)
         self.trunk = nnx.List([Linear(a, b, rngs=rngs) for a, b in zip(sizes, sizes[1:], strict=False)])
         self.norms = nnx.List([nnx.LayerNorm(size, epsilon=1e-5, rngs=rngs) for size in TRUNK])

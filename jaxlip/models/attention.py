@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from jaxlip.models.linear import Linear
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import Rate, dropout, dropout_seed
 
 FAR = -1e9
 """A finite floor: a row of padding alone would give NaN, and NaN gradients, from minus infinity."""
@@ -25,7 +25,7 @@ class SelfAttention(nnx.Module):
     """Multi-head attention of every position to all real ones, with dropout of the weights, and biases everywhere, as
     in torch.nn.MultiheadAttention."""
 
-    def __init__(self, width: int, heads: int, rate: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, rate: Rate, *, site: int, rngs: nnx.Rngs):
         self.queries_keys_values = Linear(width, 3 * width, rngs=rngs)
         self.out = Linear(width, width, rngs=rngs)
         self.heads, self.rate, self.site = heads, rate, site

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from jaxlip.models.linear import Linear
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import Rate, dropout, dropout_seed
 
 
 def strided(values_BT, stride: int):
@@ -66,7 +66,7 @@ class ConvBlock(nnx.Module):
     et al., Interspeech 2020, fig. 2), with layer norm for batch norm so that averaged parameters need no statistics.
     """
 
-    def __init__(self, width: int, kernel: int, rate: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, kernel: int, rate: Rate, *, site: int, rngs: nnx.Rngs):
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.expand = Linear(width, 2 * width, rngs=rngs)
         self.depthwise = DepthwiseConv(width, kernel, rngs=rngs)

@@ -15,7 +15,7 @@ from jaxlip.models.base import Model, from_nnx
 from jaxlip.models.height_outputs import HeightOutputs
 from jaxlip.models.linear import Linear
 from jaxlip.models.mixture import Mixture
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import Rate, dropout, dropout_seed
 
 ENTRY = 100.0
 """Unit of the entries."""
@@ -54,7 +54,7 @@ class ExpertHeights(Component):
 class _Dense(nnx.Module):
     """Linear, layer norm, ReLU, dropout."""
 
-    def __init__(self, fan_in: int, out: int, rate: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(self, fan_in: int, out: int, rate: Rate, *, site: int, rngs: nnx.Rngs):
         self.linear = Linear(fan_in, out, rngs=rngs)
         self.norm = nnx.LayerNorm(out, rngs=rngs)
         self.rate, self.site = rate, site
@@ -67,7 +67,7 @@ class _Dense(nnx.Module):
 class ColumnAttention(nnx.Module):
     """Self-attention over the columns of a matrix; the mean over the real ones. Columns of padding are not seen."""
 
-    def __init__(self, rows: int, width: int, heads: int, rate: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(self, rows: int, width: int, heads: int, rate: Rate, *, site: int, rngs: nnx.Rngs):
         self.embed = Linear(rows, width, rngs=rngs)
         self.project = Linear(width, 3 * width, rngs=rngs)
         self.out = Linear(width, width, rngs=rngs)

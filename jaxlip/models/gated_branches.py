@@ -57,7 +57,9 @@ class GatedBranchesModule(nnx.Module):
     def __init__(self, config: GatedBranches, spec: WordSpec, *, rngs: nnx.Rngs):
         hidden, rate = config.hidden, config.dropout
         self.input, self.rate = spec.input, rate
-        self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, rngs=rngs)
+        self.graph = GraphEncoder(
+            spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, drop="frames", rngs=rngs
+        )
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=LSTM_SITE, rngs=rngs)
         self.lstm_norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)
         self.attention_stem = Linear(2 * hidden, hidden, rngs=rngs)

@@ -15,10 +15,11 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.face.features import Features
 from jaxlip.face.topology import Topology
-from jaxlip.models.norm import NORMS, on_one_cpu
+from jaxlip.models.norm import NORMS, Rate, dropout, dropout_seed, on_one_cpu, scaled_rate
 
 CHUNK = 2**17
 """Numbers of an activation that a chunk of frames has at the most: half a mebibyte in float32."""
+POOLED_SITE = 90
 ROUNDINGS = 4
 """Roundings by which maxima that are equal may differ."""
 
@@ -144,15 +145,19 @@ class GraphEncoder(nnx.Module):
         sizes: tuple[int, int],
         hidden: int,
         layers: int,
-        dropout: float,
+        rate: Rate,
         *,
         norm: str = "batch",
+        drop: str = "nodes",
         rngs: nnx.Rngs,
     ):
         self.first = FactoredGraphConv(topology, *sizes, hidden, rngs=rngs)
         self.convs = nnx.List([GraphConv(topology, hidden, hidden, rngs=rngs) for _ in range(layers - 1)])
-        rates = [min(0.7, dropout * (1 + 0.2 * i / max(1, layers - 1))) for i in range(layers)]
-        self.norms = nnx.List([NORMS[norm](hidden, rate=rate, site=i) for i, rate in enumerate(rates)])
+        rates = [scaled_rate(rate, 1 + 0.2 * i / max(1, layers - 1), limit=0.7) for i in range(layers)]
+        self.pooled_rate = 0.0 if drop == "nodes" else rates[-1]
+        if drop != "nodes":
+            rates = [0.0] * layers
+        self.norms = nnx.List([NORMS[norm](hidden, rate=one, site=i) for i, one in enumerate(rates)])
 
     def __call__(
         self, features: Features, frames_BT: Bool[Array, "B T"], key: Array | None
@@ -167,6 +172,8 @@ class GraphEncoder(nnx.Module):
             pooled_FH = _in_chunks(encode, few, node_FVD, frame_FD, frames_F)
         else:
             pooled_FH = self._encode(node_FVD, frame_FD, frames_F, key=key, in_cache=False)
+        if key is not None and self.pooled_rate:
+            pooled_FH = dropout(pooled_FH, dropout_seed(key, POOLED_SITE), self.pooled_rate)
         return pooled_FH.reshape(*frames_BT.shape, -1)
 
     def _encode(self, node_FVD, frame_FD, frames_F, *, key, in_cache):

@@ -32,6 +32,9 @@ class GraphLstm(Component):
     pool: str = "frames"
     """Which frames the clip's vector is the mean of: all real ones (frames), or those of the word (speech)."""
 
+    drop: str = "nodes"
+    """x"""
+
     def __post_init__(self):
         for field in ("hidden", "graph_layers", "lstm_layers"):
             require(getattr(self, field) >= 1, self, field, "1 or more")
@@ -47,7 +50,7 @@ class GraphLstmModule(nnx.Module):
         hidden, layers, rate = config.hidden, config.graph_layers, config.dropout
         self.input = spec.input
         self.pool = config.pool
-        self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, layers, rate, rngs=rngs)
+        self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, layers, rate, drop=config.drop, rngs=rngs)
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=100, rngs=rngs)
         self.norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)
         self.classifier = Classifier(2 * hidden, hidden, len(spec.classes), rate, site=200, rngs=rngs)

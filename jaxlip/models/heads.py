@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from jaxlip.models.linear import Linear
-from jaxlip.models.norm import NORMS
+from jaxlip.models.norm import NORMS, Rate
 
 
 def masked_mean(x_BTD: Float[Array, "B T D"], mask_BT: Bool[Array, "B T"]) -> Float[Array, "B D"]:
@@ -31,7 +31,7 @@ class Classifier(nnx.Module):
         fan_in: int,
         hidden: int,
         classes: int,
-        dropout: float,
+        dropout: Rate,
         *,
         norm: str = "batch",
         site: int,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.models.lstm_backends import Weights, lstm_layer
 from jaxlip.models.lstm_scan import lstm_step
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import Rate, dropout, dropout_seed
 
 
 class BiLstmLayer(nnx.Module):
@@ -72,7 +72,7 @@ class LstmLayer(nnx.Module):
 class BiLstm(nnx.Module):
     """Stacked bidirectional layers with dropout between them."""
 
-    def __init__(self, fan_in: int, hidden: int, layers: int, dropout: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(self, fan_in: int, hidden: int, layers: int, dropout: Rate, *, site: int, rngs: nnx.Rngs):
         sizes = [fan_in] + [2 * hidden] * (layers - 1)
         self.layers = nnx.List([BiLstmLayer(size, hidden, rngs=rngs) for size in sizes])
         self.dropout = dropout

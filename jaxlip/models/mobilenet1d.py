@@ -25,7 +25,7 @@ from jaxlip.models.conv1d import Conv, DepthwiseConv, strided
 from jaxlip.models.heads import SentenceLogits, masked_mean
 from jaxlip.models.linear import Linear
 from jaxlip.models.lstm import BiLstmLayer, LstmLayer
-from jaxlip.models.norm import BatchNorm, dropout, dropout_seed
+from jaxlip.models.norm import BatchNorm, Rate, dropout, dropout_seed
 
 
 class Block(NamedTuple):
@@ -94,7 +94,7 @@ class MobileNet1d(Component):
 class ModalityEncoder(nnx.Module):
     """Linear, layer norm, ReLU, dropout, Linear, layer norm: one part's numbers of a frame, by themselves."""
 
-    def __init__(self, fan_in: int, out: int, rate: float, *, hidden: int | None, site: int, rngs: nnx.Rngs):
+    def __init__(self, fan_in: int, out: int, rate: Rate, *, hidden: int | None, site: int, rngs: nnx.Rngs):
         hidden = (fan_in + out) // 2 if hidden is None else hidden
         self.hidden = Linear(fan_in, hidden, rngs=rngs)
         self.hidden_norm = nnx.LayerNorm(hidden, epsilon=1e-5, rngs=rngs)

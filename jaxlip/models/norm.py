@@ -5,7 +5,9 @@ taken in two passes (the one-pass formula loses digits), and dropout's mask is a
 computed again instead of being stored.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,16 +49,53 @@ def dropout_seed(key: Array, site: int) -> UInt32[Array, " 2"]:
     return jax.random.bits(jax.random.fold_in(key, site), (2,), jnp.uint32)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class OwnRate:
+    """A dropout rate of its own for every member of a population, which no program knows beforehand.
+
+    Modules hold it as they hold a number, since it is hashable; it is of one trace alone, and computed where it is
+    used, since modules are built inside of another one.
+    """
+
+    base: Float[Array, ""]
+    factor: float = 1.0
+    limit: float = 1.0
+
+    @property
+    def value(self) -> Float[Array, ""]:
+        return jnp.minimum(self.base * self.factor, self.limit)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.base > other
+
+
+Rate = float | OwnRate
+
+
+def scaled_rate(rate: Rate, factor: float, limit: float) -> Rate:
+    """The rate times a factor, at the most `limit`."""
+    return OwnRate(rate.base, factor, limit) if isinstance(rate, OwnRate) else min(rate * factor, limit)
+
+
 def keep_mask(
-    shape: tuple[int, ...], seed_2: UInt32[Array, " 2"], rate: float, first: UInt32[Array, ""] | int = 0
+    shape: tuple[int, ...],
+    seed_2: UInt32[Array, " 2"],
+    rate: float | Float[Array, ""],
+    first: UInt32[Array, ""] | int = 0,
 ) -> Bool[Array, "..."]:
     """True with probability 1 - rate; of elements that are numbered from `first` on."""
-    return hashed_uniform(shape, seed_2, first) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+    if isinstance(rate, jax.Array):
+        # Below 1 as float32, so that it fits; a number that is known is cut off in the same way.
+        return hashed_uniform(shape, seed_2, first) >= (rate.astype(jnp.float32) * 2.0**32).astype(jnp.uint32)
+    threshold = int(np.float32(rate).astype(np.float64) * 2**32)
+    return hashed_uniform(shape, seed_2, first) >= np.uint32(min(threshold, 2**32 - 1))
 
 
-def dropout(x: Float[Array, "..."], seed_2: UInt32[Array, " 2"], rate: float) -> Float[Array, "..."]:
+def dropout(x: Float[Array, "..."], seed_2: UInt32[Array, " 2"], rate: Rate) -> Float[Array, "..."]:
     """Inverted dropout with `hashed_uniform`."""
-    return jnp.where(keep_mask(x.shape, seed_2, rate), x / (1 - rate), 0) if rate > 0 else x
+    if not isinstance(rate, OwnRate):
+        return jnp.where(keep_mask(x.shape, seed_2, rate), x / (1 - rate), 0) if rate > 0 else x
+    return jnp.where(keep_mask(x.shape, seed_2, rate.value), (x / (1 - rate.value)).astype(x.dtype), 0)
 
 
 def _sum_over_nodes(of_node, *arrays_V):
@@ -104,33 +143,43 @@ def _activate(z_XH, mean_H, inverse_H, scale_H, bias_H):
     return (z_XH - mean_H[ones]) * (inverse_H * scale_H)[ones] + bias_H[ones]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def norm_relu_dropout(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
+def norm_relu_dropout(z_VFH, real_F, scale_H, bias_H, seed_2, rate: Rate):
     """dropout(relu(batch_norm(z))) in training, zero in frames that are not real.
 
     z_VFH [V, F, H], real_F bool [F]. Returns the activations and the batch's mean and biased variance [H], through
     which no gradient flows.
     """
-    outputs, _ = _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, rate)
+    known, own = (None, rate.value) if isinstance(rate, OwnRate) else (rate, None)
+    return _norm_relu_dropout(z_VFH, real_F, scale_H, bias_H, seed_2, own, known)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _norm_relu_dropout(z_VFH, real_F, scale_H, bias_H, seed_2, own, known):
+    outputs, _ = _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, own, known)
     return outputs
 
 
 def _kept(shape, real_F, seed_2, rate, node=0):
     """Which elements of the nodes from `node` on are real and not dropped."""
     real = jnp.broadcast_to(real_F[:, None], shape)
-    return real & keep_mask(shape, seed_2, rate, node * (shape[-2] * shape[-1])) if rate > 0 else real
+    if not isinstance(rate, jax.Array) and rate == 0:
+        return real
+    return real & keep_mask(shape, seed_2, rate, node * (shape[-2] * shape[-1]))
 
 
-def _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, rate):
+def _norm_relu_dropout_forward(z_VFH, real_F, scale_H, bias_H, seed_2, own, known):
+    rate = known if own is None else own
     mean_H, var_H, n = _moments(z_VFH, real_F)
     inverse_H = jax.lax.rsqrt(var_H + EPSILON)
     active_VFH = jnp.maximum(_activate(z_VFH, mean_H, inverse_H, scale_H, bias_H), 0)
     out_VFH = jnp.where(_kept(z_VFH.shape, real_F, seed_2, rate), active_VFH / (1 - rate), 0)
-    return (out_VFH.astype(z_VFH.dtype), mean_H, var_H), (z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n)
+    residuals = (z_VFH, real_F, scale_H, bias_H, seed_2, own, mean_H, inverse_H, n)
+    return (out_VFH.astype(z_VFH.dtype), mean_H, var_H), residuals
 
 
-def _norm_relu_dropout_backward(rate, residuals, cotangents):
-    z_VFH, real_F, scale_H, bias_H, seed_2, mean_H, inverse_H, n = residuals
+def _norm_relu_dropout_backward(known, residuals, cotangents):
+    z_VFH, real_F, scale_H, bias_H, seed_2, own, mean_H, inverse_H, n = residuals
+    rate = known if own is None else own
     d_out_VFH, real_F1 = cotangents[0], real_F[:, None]
     nodes_V = jnp.arange(len(z_VFH), dtype=jnp.uint32)
 
@@ -153,16 +202,16 @@ def _norm_relu_dropout_backward(rate, residuals, cotangents):
         return (own_FH * (scale_H * inverse_H)[None]).astype(z_FH.dtype)
 
     d_z_VFH = _at_each_node(d_z, z_VFH, d_out_VFH, nodes_V)
-    return d_z_VFH, None, d_scale_H.astype(scale_H.dtype), d_bias_H.astype(bias_H.dtype), None
+    return d_z_VFH, None, d_scale_H.astype(scale_H.dtype), d_bias_H.astype(bias_H.dtype), None, None
 
 
-norm_relu_dropout.defvjp(_norm_relu_dropout_forward, _norm_relu_dropout_backward)
+_norm_relu_dropout.defvjp(_norm_relu_dropout_forward, _norm_relu_dropout_backward)
 
 
 class NormReluDropout(nnx.Module):
     """Batch normalisation over real elements, ReLU, dropout. Running moments as in PyTorch (momentum 0.1, unbiased)."""
 
-    def __init__(self, features: int, *, rate: float, site: int):
+    def __init__(self, features: int, *, rate: Rate, site: int):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
@@ -194,7 +243,7 @@ class NormReluDropout(nnx.Module):
 class LayerReluDropout(nnx.Module):
     """Layer normalisation, ReLU, dropout; called as NormReluDropout is."""
 
-    def __init__(self, features: int, *, rate: float, site: int):
+    def __init__(self, features: int, *, rate: Rate, site: int):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.rate, self.site = rate, site

@@ -16,7 +16,7 @@ from jaxlip.face.features import Features
 from jaxlip.models.graph import GraphEncoder, pool_nodes
 from jaxlip.models.graph_attention import GraphAttentionConv, LearnedGraphConv
 from jaxlip.models.linear import Linear
-from jaxlip.models.norm import NORMS, FrameNorm, NormReluDropout, dropout, dropout_seed
+from jaxlip.models.norm import NORMS, FrameNorm, NormReluDropout, Rate, dropout, dropout_seed
 
 LANDMARK_SITE = 300
 
@@ -142,7 +142,7 @@ class NodeStage(nnx.Module):
 
 
 class LandmarkStage(nnx.Module):
-    def __init__(self, fan_in: int, width: int, rate: float, *, rngs: nnx.Rngs):
+    def __init__(self, fan_in: int, width: int, rate: Rate, *, rngs: nnx.Rngs):
         self.frame_norm = FrameNorm(fan_in)
         self.stem = Linear(fan_in, width, rngs=rngs)
         self.rate, self.width = rate, width

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.models.attention import masked_softmax
 from jaxlip.models.linear import Linear
-from jaxlip.models.norm import dropout, dropout_seed
+from jaxlip.models.norm import Rate, dropout, dropout_seed
 
 
 def sinusoids(frames: int, width: int) -> Float[np.ndarray, "T D"]:
@@ -20,7 +20,7 @@ def sinusoids(frames: int, width: int) -> Float[np.ndarray, "T D"]:
 class EncoderLayer(nnx.Module):
     """LN(x + attention(x)), then LN(x + Linear(ReLU(Linear(x)))). A frame that is not real is not attended to."""
 
-    def __init__(self, width: int, heads: int, feed_forward: int, rate: float, *, site: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, feed_forward: int, rate: Rate, *, site: int, rngs: nnx.Rngs):
         self.query_key_value = Linear(width, 3 * width, rngs=rngs)
         self.out = Linear(width, width, rngs=rngs)
         self.attention_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)

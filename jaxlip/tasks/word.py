@@ -26,6 +26,7 @@ from jaxlip.metrics.worst import reliability, worst_words
 from jaxlip.models.base import Model
 from jaxlip.models.heads import GatedLogits
 from jaxlip.models.members import PerMember, ensemble, mapped_over_voices, own_batches, voices
+from jaxlip.models.mixture import imbalance
 from jaxlip.tasks.answer import Answer
 from jaxlip.tasks.base import GroupedLoss
 from jaxlip.tasks.mix import Mix, mix
@@ -77,6 +78,8 @@ class Word(Component):
     """Exponent of the focal loss, which turns to what is not yet known; 0 is cross entropy."""
     balance: Balance = "none"
     """What words weigh in the loss by how often they occur: alike (none), inverse, or effective (of examples)."""
+    gate_balance: float = 0.0
+    """Weight of a penalty for branches, of a model that has some, which get unlike parts of the gate in a batch."""
     members: int = 1
     """Networks that are trained side by side, each from its own start and on batches of its own; their probabilities
     are averaged."""
@@ -84,6 +87,7 @@ class Word(Component):
     def __post_init__(self):
         require(0 <= self.label_smoothing < 1, self, "label_smoothing", "in [0, 1)")
         require(self.focus >= 0, self, "focus", "0 or more")
+        require(self.gate_balance >= 0, self, "gate_balance", "0 or more")
         require(self.members >= 1, self, "members", "1 or more")
 
     def corpus(self, data: FaceData) -> Corpus:
@@ -119,8 +123,9 @@ class Word(Component):
 
     def metrics(self, outputs: Outputs, batch: FaceBatch | PerMember, *, train: bool) -> dict[str, Mean]:
         """The loss; "accuracy", of a mixed example by its larger part; and where the model has branches, the mean part
-        of each ("gate/0", ...) and the gate's entropy (1 where they have equal parts, 0 where one has all). Of an
-        ensemble in training those of its members, else those of what they say together."""
+        of each ("gate/0", ...), the gate's entropy (1 where they have equal parts, 0 where one has all) and the
+        "penalty" for unlike parts. Of an ensemble in training those of its members, else those of what they say
+        together."""
         if isinstance(batch, PerMember) or (train and len(voices(outputs)) > 1):
             means = mapped_over_voices(functools.partial(self._metrics, train=True), outputs, batch)
             return jax.tree.map(lambda sums_M: sums_M.sum(axis=0), means)
@@ -136,11 +141,13 @@ class Word(Component):
             real_B = jnp.where(batch.examples_B, weight_B, 0)
             loss = Mean(jnp.sum(jnp.where(batch.examples_B, loss_B * weight_B, 0)), real_B.sum())
         metrics = {"loss": loss, "accuracy": Mean.of(hit_B, batch.examples_B)}
-        return (
-            {**metrics, **gate_metrics(outputs.gate_BG, batch.examples_B)}
-            if isinstance(outputs, GatedLogits)
-            else metrics
-        )
+        if not isinstance(outputs, GatedLogits):
+            return metrics
+        metrics |= gate_metrics(outputs.gate_BG, batch.examples_B)
+        if train and self.gate_balance:
+            part_G = jnp.stack([metrics[f"gate/{i}"].value for i in range(outputs.gate_BG.shape[-1])])
+            metrics["penalty"] = Mean(self.gate_balance * imbalance(part_G), jnp.ones(()))
+        return metrics
 
     def _losses(self, logits_BK: Array, batch: FaceBatch, *, train: bool) -> tuple[Array, Array | None]:
         """Loss of every example, and what each weighs where they differ."""
@@ -176,7 +183,7 @@ class Word(Component):
 
     def advice(self, val: dict[str, float]) -> str | None:
         if val.get("gate_entropy", 1.0) < COLLAPSED:
-            return "one branch of the model has nearly all of the gate: lower optim.lr or clip, or drop the others"
+            return "one branch of the model has nearly all of the gate: raise task.gate_balance, or lower optim.lr"
         return None
 
     def score(self, outputs: list[Any], split: Split, train: Split, spec: WordSpec) -> Scores:
