@@ -136,8 +136,8 @@ def test_an_edge_that_moves_changes_its_ends_and_their_neighbours_only():
     assert ends <= changed <= reach
 
 
-def encoder(layers=2, hidden=8, dropout=0.2):
-    return GraphEncoder(TOPOLOGY, (3, 4), hidden, layers, dropout, rngs=nnx.Rngs(0))
+def encoder(layers=2, hidden=8, dropout=0.2, dropout_at="nodes"):
+    return GraphEncoder(TOPOLOGY, (3, 4), hidden, layers, dropout, dropout_at=dropout_at, rngs=nnx.Rngs(0))
 
 
 FRAMES_BT = jnp.array([[True, True, False], [True, False, False]])
@@ -201,6 +201,22 @@ def test_a_frame_is_encoded_alone():
 @pytest.mark.parametrize("dropout,rates", [(0.5, [0.5, 0.55, 0.6]), (0.65, [0.65, 0.7, 0.7]), (0.0, [0.0, 0.0, 0.0])])
 def test_dropout_grows_with_depth(dropout, rates):
     np.testing.assert_allclose([norm.rate for norm in encoder(layers=3, dropout=dropout).norms], rates)
+
+
+@pytest.mark.parametrize("dropout_at, least, most", [("frames", 0.97, 1.03), ("nodes", 2.0, 10.0)])
+def test_training_shows_the_next_layer_what_inference_will(dropout_at, least, most):
+    module = encoder(layers=3, dropout=0.5, dropout_at=dropout_at)
+    features, real_BT = Features(normal(B, T, V, 3, seed=1), normal(B, T, 4, seed=2)), jnp.ones((B, T), bool)
+    graph, state = nnx.split(module)
+
+    def trained(state, key):
+        module = nnx.merge(graph, state)
+        out_BTD = module(features, real_BT, key)
+        return nnx.state(module), out_BTD[..., 8:].mean()
+
+    state, maxima_N = jax.lax.scan(trained, state, jax.random.split(jax.random.key(3), 400))
+    inferred = nnx.merge(graph, state)(features, real_BT, None)[..., 8:].mean()
+    assert least < maxima_N[100:].mean() / inferred < most
 
 
 def test_pooling_is_mean_beside_maximum_and_so_is_its_gradient():

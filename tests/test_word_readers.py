@@ -135,6 +135,10 @@ def test_gates_are_logged_and_a_collapsed_one_is_named():
         assert float(metrics[f"gate/{branch}"].value) == pytest.approx(gate_BG[:, branch].mean(), abs=1e-5)
     entropy = -(gate_BG * np.log(gate_BG)).sum(axis=1).mean() / np.log(3)
     assert float(metrics["gate_entropy"].value) == pytest.approx(entropy, abs=1e-5)
+    balanced = dataclasses.replace(task, gate_balance=0.5)
+    assert "penalty" not in task.metrics(outputs, batch, train=True) | balanced.metrics(outputs, batch, train=False)
+    penalty = balanced.metrics(outputs, batch, train=True)["penalty"].value
+    assert float(penalty) == pytest.approx(0.5 * 3 * (gate_BG.mean(axis=0) ** 2).sum(), rel=1e-5)
     assert task.advice({"gate_entropy": 0.9}) is None and "one branch" in task.advice({"gate_entropy": 0.01})
     assert task.advice({"loss": 1.0}) is None
 

@@ -41,7 +41,7 @@ class GatedBranches(Component):
     feed_forward: int = 2048
     """Width between the two linear maps of each."""
     dropout: float = 0.6
-    """Dropout rate; it grows by up to 20 % over the graph layers."""
+    """Dropout rate, also of the frames' vectors that the graph gives (see GraphEncoder)."""
 
     def __post_init__(self):
         for field in ("hidden", "graph_layers", "lstm_layers", "attention_layers", "heads", "feed_forward"):
@@ -58,7 +58,7 @@ class GatedBranchesModule(nnx.Module):
         hidden, rate = config.hidden, config.dropout
         self.input, self.rate = spec.input, rate
         self.graph = GraphEncoder(
-            spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, drop="frames", rngs=rngs
+            spec.topology, spec.input.sizes, hidden, config.graph_layers, rate, dropout_at="frames", rngs=rngs
         )
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=LSTM_SITE, rngs=rngs)
         self.lstm_norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)

@@ -10,7 +10,7 @@ from jaxlip.config import Component, require
 from jaxlip.data.batches import FaceBatch
 from jaxlip.data.sentences import SentenceSpec
 from jaxlip.models.base import Model, from_nnx
-from jaxlip.models.graph import GraphEncoder
+from jaxlip.models.graph import DropoutAt, GraphEncoder
 from jaxlip.models.heads import SentenceHeads, SentenceLogits
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.norm import FrameNorm, dropout, dropout_seed
@@ -31,6 +31,9 @@ class GraphCtc(Component):
     """Bidirectional LSTM layers."""
     dropout: float = 0.3
     """Dropout rate; it grows by up to 20 % over the graph layers."""
+    dropout_at: DropoutAt = "nodes"
+    """Where the graph drops: behind every convolution, as the original did, or at a frame's pooled vector alone, which
+    leaves no difference between training and inference (see GraphEncoder)."""
 
     def __post_init__(self):
         for field in ("hidden", "graph_layers", "lstm_layers"):
@@ -49,7 +52,13 @@ class GraphCtcModule(nnx.Module):
         node, frame = spec.input.sizes
         self.place = FrameNorm(COORDINATES * spec.input.nodes)
         self.graph = GraphEncoder(
-            spec.topology, (node + COORDINATES, frame), hidden, config.graph_layers, rate, rngs=rngs
+            spec.topology,
+            (node + COORDINATES, frame),
+            hidden,
+            config.graph_layers,
+            rate,
+            dropout_at=config.dropout_at,
+            rngs=rngs,
         )
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=100, rngs=rngs)
         self.norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)

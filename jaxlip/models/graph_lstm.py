@@ -9,7 +9,7 @@ from jaxlip.config import Component, require
 from jaxlip.data.batches import FaceBatch
 from jaxlip.data.words import WordSpec
 from jaxlip.models.base import Model, from_nnx
-from jaxlip.models.graph import GraphEncoder
+from jaxlip.models.graph import DropoutAt, GraphEncoder
 from jaxlip.models.heads import Classifier, masked_mean
 from jaxlip.models.lstm import BiLstm
 from jaxlip.models.pool import pooled_frames
@@ -32,8 +32,9 @@ class GraphLstm(Component):
     pool: str = "frames"
     """Which frames the clip's vector is the mean of: all real ones (frames), or those of the word (speech)."""
 
-    drop: str = "nodes"
-    """x"""
+    dropout_at: DropoutAt = "nodes"
+    """Where the graph drops: behind every convolution, as the original did, or at a frame's pooled vector alone, which
+    leaves no difference between training and inference (see GraphEncoder)."""
 
     def __post_init__(self):
         for field in ("hidden", "graph_layers", "lstm_layers"):
@@ -50,7 +51,9 @@ class GraphLstmModule(nnx.Module):
         hidden, layers, rate = config.hidden, config.graph_layers, config.dropout
         self.input = spec.input
         self.pool = config.pool
-        self.graph = GraphEncoder(spec.topology, spec.input.sizes, hidden, layers, rate, drop=config.drop, rngs=rngs)
+        self.graph = GraphEncoder(
+            spec.topology, spec.input.sizes, hidden, layers, rate, dropout_at=config.dropout_at, rngs=rngs
+        )
         self.lstm = BiLstm(2 * hidden, hidden, config.lstm_layers, rate, site=100, rngs=rngs)
         self.norm = nnx.LayerNorm(2 * hidden, epsilon=1e-5, rngs=rngs)
         self.classifier = Classifier(2 * hidden, hidden, len(spec.classes), rate, site=200, rngs=rngs)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxlip.config import Component, require
 from jaxlip.face.features import Features
-from jaxlip.models.graph import GraphEncoder, pool_nodes
+from jaxlip.models.graph import DropoutAt, GraphEncoder, pool_nodes
 from jaxlip.models.graph_attention import GraphAttentionConv, LearnedGraphConv
 from jaxlip.models.linear import Linear
 from jaxlip.models.norm import NORMS, FrameNorm, NormReluDropout, Rate, dropout, dropout_seed
@@ -37,6 +37,9 @@ class Gcn(Component):
     """Graph convolutions."""
     dropout: float = 0.6
     """Dropout rate; it grows by up to 20 % over the layers."""
+    dropout_at: DropoutAt = "nodes"
+    """Where the graph drops: behind every convolution, as the original did, or at a frame's pooled vector alone, which
+    leaves no difference between training and inference (see GraphEncoder)."""
     norm: Literal["batch", "layer"] = "batch"
     """Normalisation behind each convolution."""
 
@@ -45,7 +48,7 @@ class Gcn(Component):
 
     def build(self, spec: Any, rngs: nnx.Rngs) -> "GraphStage":
         sizes = (spec.topology, spec.input.sizes, self.hidden, self.layers, self.dropout)
-        return GraphStage(GraphEncoder(*sizes, norm=self.norm, rngs=rngs), 2 * self.hidden)
+        return GraphStage(GraphEncoder(*sizes, norm=self.norm, dropout_at=self.dropout_at, rngs=rngs), 2 * self.hidden)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
