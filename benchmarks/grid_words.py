@@ -35,6 +35,7 @@ AUGMENT += (
     "--task.augment.mask",
     "0.15",
 )
+AT_FRAMES = ("--task.model.dropout_at", "frames")
 SHORT = ("--data.window", "15", "--data.buckets", "15")
 SHORT_EPOCHS = {"v1": 3, "v2": 10, "v3": 10, "v3_resume": 10, "v4": 10, "v5": 2}
 # Row -> the rows whose probabilities are averaged.
@@ -48,6 +49,8 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "v4": ("v4", ()),
     "v5": ("v5", ()),
     "v4+augmentation": ("v4", AUGMENT),
+    "v3, dropout at frames": ("v3", AT_FRAMES),
+    "v4, dropout at frames": ("v4", AT_FRAMES),
     "grid_words": ("grid_words", ()),
     "words_best": ("words_best", ()),
     "words_best, whole clip": ("words_best", ("--data.window", "75", "--data.buckets", "75", "--data.no-centred")),
