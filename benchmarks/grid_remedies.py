@@ -1,4 +1,4 @@
-"""What each remedy of V4's own analysis does for it on GRID's words, five seeds of each trained at once.
+"""What each remedy of V4's own analysis, and one of ours, does for it on GRID's words, five seeds of each at once.
 
     python benchmarks/grid_remedies.py --data.root GRID --data.splits SPLITS_JSON
 
@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-from grid_words import AUGMENT, REPOSITORY
+from grid_words import AT_FRAMES, AUGMENT, REPOSITORY
 
 SMALL = ("--task.model.hidden", "64", "--task.model.dropout", "0.3", "--train.epochs", "12")
 SMALL += ("--data.source", "grid", "--data.window", "15", "--data.buckets", "15")
@@ -25,6 +25,7 @@ REMEDIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "warmup": (("--optim.warmup_epochs", "0.0"), ()),
     "mask channel": (("--data.no-mask-channel",), ()),
     "longer patience": (("--train.patience", "1"), ()),
+    "dropout at frames": ((), AT_FRAMES),
 }
 PLAIN = "v4_small"
 
