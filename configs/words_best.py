@@ -22,7 +22,7 @@ from jaxlip.tasks.word import Word
 def get_config() -> Experiment:
     return Experiment(
         name="words_best",
-        data=FaceData(source="grid", features="extended56"),
+        data=FaceData(source="grid", features="extended56", window=41, buckets=(41,)),
         task=Word(
             model=WordReader(
                 spatial=Landmarks(width=128, dropout=0.2),
