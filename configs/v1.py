@@ -3,7 +3,8 @@
     python train.py --config configs/v1.py
     python evaluate.py --run v1 --split test
 
-The curves show what each branch has in the blend (`gate/...`) and whether one has taken all (`gate_entropy` near 0).
+The curves show what each branch has in the blend over all clips (`gate/...`), of which `gate_balance` keeps one from taking
+all, and how evenly they share a clip (`gate_entropy`; near 0 each clip is left to one of them).
 Not scored yet.
 """
 

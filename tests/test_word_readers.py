@@ -139,7 +139,9 @@ def test_gates_are_logged_and_a_collapsed_one_is_named():
     assert "penalty" not in task.metrics(outputs, batch, train=True) | balanced.metrics(outputs, batch, train=False)
     penalty = balanced.metrics(outputs, batch, train=True)["penalty"].value
     assert float(penalty) == pytest.approx(0.5 * 3 * (gate_BG.mean(axis=0) ** 2).sum(), rel=1e-5)
-    assert task.advice({"gate_entropy": 0.9}) is None and "one branch" in task.advice({"gate_entropy": 0.01})
+    assert "one branch" in task.advice({"gate/0": 0.01, "gate/1": 0.98, "gate/2": 0.01})
+    # Each clip to one branch, but not all to the same.
+    assert task.advice({"gate/0": 0.2, "gate/1": 0.3, "gate/2": 0.5, "gate_entropy": 0.01}) is None
     assert task.advice({"loss": 1.0}) is None
 
 

@@ -34,8 +34,8 @@ from jaxlip.tasks.together import log_mean
 
 TOP = 5
 """Words that an answer names."""
-COLLAPSED = 0.1
-"""Entropy of a gate, in parts of the largest, under which its other branches are idle."""
+COLLAPSED = 0.95
+"""Part of the gate, over all clips, above which a branch leaves the others idle."""
 
 
 Outputs = Array | GatedLogits | tuple[Array | GatedLogits, ...]
@@ -55,7 +55,8 @@ def joined_logits(outputs: Sequence[Any]) -> np.ndarray:
 
 
 def gate_metrics(gate_BG: Array, examples_B: Array) -> dict[str, Mean]:
-    """Mean part of every branch, and the entropy of an example's gate in parts of the largest."""
+    """Mean part of every branch, and the mean entropy of an example's gate in parts of the largest: 0 where every
+    example is left to one branch, be it another one each time."""
     branches = gate_BG.shape[-1]
     entropy_B = -jnp.sum(gate_BG * jnp.log(jnp.maximum(gate_BG, 1e-9)), axis=-1) / np.log(branches)
     parts = {f"gate/{i}": Mean.of(gate_BG[:, i], examples_B) for i in range(branches)}
@@ -123,9 +124,9 @@ class Word(Component):
 
     def metrics(self, outputs: Outputs, batch: FaceBatch | PerMember, *, train: bool) -> dict[str, Mean]:
         """The loss; "accuracy", of a mixed example by its larger part; and where the model has branches, the mean part
-        of each ("gate/0", ...), the gate's entropy (1 where they have equal parts, 0 where one has all) and the
-        "penalty" for unlike parts. Of an ensemble in training those of its members, else those of what they say
-        together."""
+        of each ("gate/0", ...), the gate's entropy in an example (1 where they have equal parts, 0 where one has all)
+        and the "penalty" for unlike parts. Of an ensemble in training those of its members, else those of what they
+        say together."""
         if isinstance(batch, PerMember) or (train and len(voices(outputs)) > 1):
             means = mapped_over_voices(functools.partial(self._metrics, train=True), outputs, batch)
             return jax.tree.map(lambda sums_M: sums_M.sum(axis=0), means)
@@ -182,7 +183,7 @@ class Word(Component):
         return logits_of(outputs), batch.examples_B
 
     def advice(self, val: dict[str, float]) -> str | None:
-        if val.get("gate_entropy", 1.0) < COLLAPSED:
+        if max((part for name, part in val.items() if name.startswith("gate/")), default=0.0) > COLLAPSED:
             return "one branch of the model has nearly all of the gate: raise task.gate_balance, or lower optim.lr"
         return None
 
