@@ -3,8 +3,8 @@
     python train.py --config configs/v1.py
     python evaluate.py --run v1 --split test
 
-The curves show what each branch has in the blend over all clips (`gate/...`), of which `gate_balance` keeps one from taking
-all, and how evenly they share a clip (`gate_entropy`; near 0 each clip is left to one of them).
+The curves show what each branch has in the blend over all clips (`gate/...`; `gate_balance` keeps one from taking it
+all), and how evenly they share a clip (`gate_entropy`; near 0 each clip is left to one of them).
 Not scored yet.
 """
 
