@@ -31,6 +31,8 @@ FREE = ("data.root", "data.splits", "data.landmarks", "data.resident_gib", "targ
 RANDOM_TRIALS = 8
 """Trials, the config's own among them, before proposals learn from results (tree-structured Parzen estimators, Bergstra
 et al. 2011) and before trials are pruned."""
+UNJUDGED = 0.25
+"""Part of a trial's epochs before it is compared with the others: first epochs say little of where it will end."""
 
 
 def optuna() -> Any:
@@ -66,7 +68,9 @@ class Search:
             study_name="search",
             load_if_exists=True,
             direction="maximize" if self.maximize else "minimize",
-            pruner=self.optuna.pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS)
+            pruner=self.optuna.pruners.MedianPruner(
+                n_startup_trials=RANDOM_TRIALS, n_warmup_steps=int(UNJUDGED * experiment.train.epochs) + 1
+            )
             if pruned
             else self.optuna.pruners.NopPruner(),
         )
