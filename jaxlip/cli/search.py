@@ -4,9 +4,9 @@
   jaxlip search --config configs/v3.py --trials 20 --over optim.lr=1e-4:1e-2:log --over train.batch=16,32,64
 
 The first trial is the config as it is. Trials are judged by --train.monitor on the validation split; those behind the
-median of the others at the same epoch end early, after a quarter of their epochs or later. Each is a run of its own. --together are proposed before any of them
-is trained; those of them that differ in numbers alone are trained at once, in one program. The same command continues a
-search that was stopped or killed; a larger --trials makes it longer.
+median of the others at the same epoch end early, after a quarter of their epochs or later. Each is a run of its own.
+--together are proposed before any of them is trained; those of them that differ in numbers alone are trained at once,
+in one program. The same command continues a search that was stopped or killed; a larger --trials makes it longer.
 """
 
 import argparse
