@@ -5,7 +5,8 @@
 
 The curves show what each branch has in the blend over all clips (`gate/...`; `gate_balance` keeps one from taking it
 all), and how evenly they share a clip (`gate_entropy`; near 0 each clip is left to one of them).
-Not scored yet.
+On GRID s1 in three epochs of windows of 15 frames (benchmarks/grid_words.py --short --rows v1): test accuracy .771
+[.748, .794], floor .044 (validation .747), parts of the gate .33, .30 and .37; an hour on one core.
 """
 
 from jaxlip.config import Experiment, Optim, Train

@@ -3,7 +3,8 @@
     python train.py --config configs/v2.py
     python evaluate.py --run v2 --split test
 
-Not scored yet.
+On GRID s1 in ten epochs of windows of 15 frames (benchmarks/grid_words.py --short --rows v2): test accuracy .835
+[.806, .863], floor .044.
 """
 
 from jaxlip.config import Experiment, Optim, Train

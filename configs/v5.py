@@ -3,7 +3,8 @@
     python train.py --config configs/v5.py
     python evaluate.py --run v5 --split test
 
-Not scored yet.
+On GRID s1 in two epochs of windows of 15 frames (benchmarks/grid_words.py --short --rows v5): test accuracy .642
+[.606, .673], floor .044 (validation .641); an hour on one core.
 """
 
 from jaxlip.config import Experiment, Optim, Train
