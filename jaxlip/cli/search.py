@@ -11,6 +11,7 @@ in one program. The same command continues a search that was stopped or killed; 
 
 import argparse
 import pathlib
+import shlex
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +62,8 @@ def run(arguments: Sequence[str]) -> None:
         raise Interrupted(stop.number, f"stopped by {signal.Signals(stop.number).name}; {why}.") from None
     finally:
         search.close()
-    _conclude(search, options.config)
+    _, given = parser.parse_known_args(arguments)
+    _conclude(search, ["--config", options.config, *given])
 
 
 def _line(search: Search, trial: Any) -> str:
@@ -73,8 +75,8 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _conclude(search: Search, config: str) -> None:
-    """What all trials gave, and how to look further at the best."""
+def _conclude(search: Search, options: Sequence[str]) -> None:
+    """What all trials gave, and how to look further at the best; `options` are those of the config as it is."""
     ranked = search.ranked()
     states = [trial.state.name.lower() for trial in search.study.trials]
     print(f"\n{', '.join(f'{states.count(state)} {state}' for state in sorted(set(states)))}; the best complete ones:")
@@ -94,4 +96,4 @@ def _conclude(search: Search, config: str) -> None:
         for path in runs:
             print(f"  python evaluate.py --run {path} --split test")
         print(f"  jaxlip compare {' '.join(runs)} --split test")
-    print(f"  python train.py --config {config} {' '.join(search.options(best.params))}")
+    print(f"  python train.py {shlex.join([*options, *search.options(best.params)])}")
