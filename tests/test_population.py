@@ -12,7 +12,8 @@ from tiny import changed, get_config
 from jaxlip.config import Fold
 from jaxlip.data.folds import Folds, Subset, read_corpus
 from jaxlip.engine.loop import NonFiniteLoss, Trainer
-from jaxlip.engine.population import Population, differing_scalars, together
+from jaxlip.engine.own_numbers import differing_scalars
+from jaxlip.engine.population import Population, together
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import Interrupted, UserError
 from jaxlip.metrics.over_runs import over_runs

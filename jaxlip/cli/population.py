@@ -11,7 +11,8 @@ from jaxlip.config import Experiment
 from jaxlip.data.folds import read_corpora
 from jaxlip.engine.loop import Trainer
 from jaxlip.engine.lstm_choice import choose_together
-from jaxlip.engine.population import Population, differing_scalars
+from jaxlip.engine.own_numbers import differing_scalars
+from jaxlip.engine.population import Population
 from jaxlip.engine.run import RunFolder
 from jaxlip.errors import UserError
 from jaxlip.report.saved import load_saved

@@ -20,7 +20,8 @@ from jaxlip.config import Experiment, differences, from_json, override, to_json
 from jaxlip.data.batches import Corpus
 from jaxlip.engine.loop import Trainer
 from jaxlip.engine.lstm_choice import choose_together
-from jaxlip.engine.population import alike, fit_all
+from jaxlip.engine.own_numbers import alike
+from jaxlip.engine.population import fit_all
 from jaxlip.engine.run import RunFolder
 from jaxlip.engine.space import Space
 from jaxlip.errors import UserError
