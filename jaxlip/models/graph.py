@@ -141,9 +141,8 @@ class GraphEncoder(nnx.Module):
 
     The dropout rate grows with depth: min(0.7, p * (1 + 0.2 i / (L - 1))). `dropout_at` "nodes" drops behind every
     convolution, as the original did. Maxima over nodes, of which those that are kept are scaled up, and the variances
-    that batch norms see are then larger in training than in inference, the more so the deeper: five layers at 0.6
-    to 0.7 read .52 of a batch in training and .06 of it in inference. "frames" drops the pooled vector alone, at the
-    last layer's rate.
+    that batch norms see are then larger in training than in inference, the more so the deeper (tests/test_graph.py).
+    "frames" drops the pooled vector alone, at the last layer's rate.
     """
 
     def __init__(
