@@ -7,7 +7,6 @@ computed again instead of being stored.
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +63,6 @@ class OwnRate:
     @property
     def value(self) -> Float[Array, ""]:
         return jnp.minimum(self.base * self.factor, self.limit)
-
-    def __gt__(self, other: Any) -> Any:
-        return self.base > other
 
 
 Rate = float | OwnRate
